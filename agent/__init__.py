@@ -1,0 +1,1 @@
+"""The daemon on every node: upgrades OpenClaw, proves the result, tells its peers."""

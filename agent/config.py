@@ -1,0 +1,152 @@
+"""`agent.toml`: fragments in, validated settings out. Nothing downstream sees raw text."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.durations import Duration
+from shared.errors import ConfigError
+from shared.npm import NodeTools
+from shared.wire import NodeName
+
+GIB = 1 << 30
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ApiConfig(Section):
+    """Where load balancers and people read readiness. Plain HTTP; nothing here changes anything."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=7464, ge=0, le=65535)
+
+
+class PeerConfig(Section):
+    host: str = "0.0.0.0"  # noqa: S104 - peers are on the LAN; mutual TLS guards the door
+    port: int = Field(default=7465, ge=0, le=65535)
+    advertise: str | None = None
+    """Address told to peers over mDNS; the interfaces' own addresses when absent."""
+    static: list[str] = Field(default=[], max_length=512)
+    mdns: bool = True
+    interfaces: list[str] = []
+    """Addresses of the interfaces to use for mDNS; all of them when empty."""
+    sync_every: Duration = 30.0
+    """How often to compare open reds with each peer."""
+
+
+class GatewayConfig(Section):
+    """The OpenClaw service this agent keeps."""
+
+    home: Path
+    """HOME of the gateway; its state is in `<home>/.openclaw`."""
+    port: int = Field(ge=1, le=65535)
+    workspaces: list[Path] = []
+    """Agent workspaces outside the state directory: copied and restored with it."""
+    ready_timeout: Duration = 300.0
+    stop_timeout: Duration = 30.0
+
+    @property
+    def state(self) -> Path:
+        return self.home / ".openclaw"
+
+
+class OpenClawConfig(Section):
+    node: Path
+    npm: Path
+    """npm's own script, `…/lib/node_modules/npm/bin/npm-cli.js`."""
+    npm_cache: Path | None = None
+    store: Path | None = None
+    """Where staged releases are kept; `<home>/releases` when absent. Agents on one host may share it."""
+
+    def tools(self) -> NodeTools:
+        return NodeTools(self.node, self.npm, self.npm_cache)
+
+
+class GuardConfig(Section):
+    memory_bytes: int = Field(default=4 * GIB, gt=0)
+    loop_p99_ms: float = Field(default=2000, gt=0)
+
+
+class ProbeConfig(Section):
+    gateway_every: Duration = 2.0
+    memory_every: Duration = 5.0
+    queue_every: Duration = 60.0
+    tree_every: Duration = 60.0
+    doctor_every: Duration = 3600.0
+    red_after: Duration = 10.0
+    """How long readiness must have failed before the node calls itself red."""
+
+
+class UpgradeConfig(Section):
+    drain_timeout: Duration = 300.0
+    doctor_timeout: Duration = 120.0
+    migrate_timeout: Duration = 1800.0
+    attest_timeout: Duration = 120.0
+    prove_interval: Duration = 2.0
+
+
+class AgentConfig(Section):
+    api: ApiConfig = ApiConfig()
+    peers: PeerConfig = PeerConfig()
+    gateway: GatewayConfig
+    openclaw: OpenClawConfig
+    guards: GuardConfig = GuardConfig()
+    probes: ProbeConfig = ProbeConfig()
+    upgrade: UpgradeConfig = UpgradeConfig()
+
+
+class Identity(Section):
+    """`identity/node.json`: who this node is, since it joined."""
+
+    name: NodeName
+    role: str
+    url: str
+
+
+def load_config(path: Path) -> AgentConfig:
+    """Raises ConfigError that names the file, the key, and the nearest known one (fault 7)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist", remedy="write it; README.md shows a whole one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        value = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    try:
+        return AgentConfig.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error)) from error
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{path}: {place}: {first['msg']}"
+    known = _known_keys(AgentConfig, [str(part) for part in first["loc"][:-1]])
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
+    hint = f"; the nearest known key is {near[0]!r}" if near else ""
+    return f"{path}: unknown key {place!r}{hint}"
+
+
+def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
+    for part in place:
+        field = model.model_fields.get(part)
+        candidates: list[Any] = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        models = [each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)

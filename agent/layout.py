@@ -1,0 +1,86 @@
+"""Where things are below the agent's home (DESIGN.md, 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.durable import private_directory
+from shared.tls import TlsFiles
+
+
+@dataclass(frozen=True)
+class Layout:
+    home: Path
+    store: Path | None = None
+
+    @property
+    def config(self) -> Path:
+        return self.home / "agent.toml"
+
+    @property
+    def identity(self) -> Path:
+        return self.home / "identity"
+
+    @property
+    def node_file(self) -> Path:
+        return self.identity / "node.json"
+
+    @property
+    def message_key(self) -> Path:
+        return self.identity / "message.key"
+
+    @property
+    def fleet_file(self) -> Path:
+        return self.identity / "fleet.json"
+
+    @property
+    def roster_file(self) -> Path:
+        return self.identity / "roster.dsse"
+
+    @property
+    def tls(self) -> TlsFiles:
+        return TlsFiles(
+            self.identity / "tls.key", self.identity / "tls.crt", self.identity / "ca.crt"
+        )
+
+    @property
+    def releases(self) -> Path:
+        return self.store or self.home / "releases"
+
+    @property
+    def current(self) -> Path:
+        return self.home / "current"
+
+    @property
+    def bookmarks(self) -> Path:
+        return self.home / "bookmarks"
+
+    @property
+    def journal(self) -> Path:
+        return self.home / "journal"
+
+    @property
+    def service(self) -> Path:
+        return self.home / "service"
+
+    @property
+    def database(self) -> Path:
+        return self.home / "agent.db"
+
+    @property
+    def socket(self) -> Path:
+        return self.home / "agent.sock"
+
+    @property
+    def lock(self) -> Path:
+        return self.home / "agent.lock"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    def make(self) -> None:
+        for path in (self.home, self.identity, self.bookmarks, self.journal, self.service, self.logs):
+            private_directory(path)
+        self.releases.mkdir(mode=0o755, parents=True, exist_ok=True)

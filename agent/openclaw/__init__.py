@@ -1,0 +1,1 @@
+"""The real OpenClaw, spoken to as OPENCLAW.md measured it."""

@@ -1,0 +1,163 @@
+"""A running gateway, asked over loopback HTTP where that is possible and through its CLI where not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import aiohttp
+
+from agent.openclaw.cli import OpenClaw
+from shared.canonical import parse_json
+from shared.errors import BadInputError, CommandError
+
+HTTP_TIMEOUT_S = 3.0
+CALL_TIMEOUT_S = 45.0
+
+
+class Gate(StrEnum):
+    READY = "ready"
+    NOT_READY = "not-ready"
+    DOWN = "down"
+    STRANGE = "strange"
+    """Something answers on the port, but not as OpenClaw does: HTML, another server, a timeout."""
+
+
+@dataclass(frozen=True)
+class GateReading:
+    gate: Gate
+    reason: str = ""
+    loop_p99_ms: float | None = None
+    raw: bytes = b""
+
+
+@dataclass(frozen=True)
+class QueueReading:
+    """`gateway.restart.preflight`: what a restart now would interrupt."""
+
+    safe: bool
+    active: int
+    blockers: tuple[str, ...]
+    raw: bytes
+
+
+class Gateway:
+    """Reads only, except `suspend` and `resume`. One instance per node; `openclaw` names the tree
+    whose CLI talks to it."""
+
+    def __init__(self, client: aiohttp.ClientSession, port: int) -> None:
+        self._client = client
+        self._base = f"http://127.0.0.1:{port}"
+
+    async def readyz(self) -> GateReading:
+        """Unknown paths answer 200 with HTML, so only a JSON object of the known form counts."""
+        try:
+            status, kind, raw = await self._get("/readyz")
+        except aiohttp.ClientConnectorError:
+            return GateReading(Gate.DOWN, "nothing listens on the gateway's port")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return GateReading(Gate.STRANGE, f"/readyz: {type(error).__name__}")
+        value = _object(kind, raw)
+        if value is None or not isinstance(value.get("ready"), bool):
+            return GateReading(Gate.STRANGE, f"/readyz answered {status} {kind}", raw=raw)
+        loop = value.get("eventLoop") or {}
+        p99 = loop.get("delayP99Ms") if isinstance(loop, dict) else None
+        p99 = float(p99) if isinstance(p99, int | float) else None
+        if value["ready"] and status == 200:
+            return GateReading(Gate.READY, "", p99, raw)
+        failing = ", ".join(str(each) for each in value.get("failing", [])) or f"status {status}"
+        return GateReading(Gate.NOT_READY, failing, p99, raw)
+
+    async def startup_version(self) -> str | None:
+        """`/startupz` names the running version from 8.x on; before that it is HTML."""
+        try:
+            _, kind, raw = await self._get("/startupz")
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+        value = _object(kind, raw) or {}
+        version = value.get("version")
+        return version if isinstance(version, str) else None
+
+    async def running_version(self, openclaw: OpenClaw) -> str | None:
+        """The code that serves now, not what is on disk. None while it cannot be told."""
+        version = await self.startup_version()
+        if version is not None:
+            return version
+        try:
+            _, value = await openclaw.run_json(
+                "gateway", "call", "status", "--json", timeout_s=CALL_TIMEOUT_S
+            )
+        except CommandError:
+            return None
+        version = value.get("runtimeVersion")
+        return version if isinstance(version, str) else None
+
+    async def queue(self, openclaw: OpenClaw) -> QueueReading:
+        """Raises CommandError when the gateway does not answer or answers in another form."""
+        output, value = await openclaw.run_json(
+            "gateway", "call", "gateway.restart.preflight", "--json", timeout_s=CALL_TIMEOUT_S
+        )
+        counts = value.get("counts")
+        if not isinstance(value.get("safe"), bool) or not isinstance(counts, dict):
+            raise CommandError(f"the gateway's queue cannot be read: {output.last_line()}")
+        blockers = tuple(
+            str(each.get("message", each.get("kind")))
+            for each in value.get("blockers", [])
+            if isinstance(each, dict)
+        )
+        return QueueReading(
+            value["safe"], int(counts.get("totalActive", 0)), blockers, output.stdout
+        )
+
+    async def health(self, openclaw: OpenClaw) -> tuple[dict[str, Any], bytes]:
+        """Plugins, channels and delivery queues. Raises CommandError like `queue`."""
+        output, value = await openclaw.run_json(
+            "gateway", "call", "health", "--json", timeout_s=CALL_TIMEOUT_S
+        )
+        if value.get("ok") is not True:
+            raise CommandError(f"the gateway's health cannot be read: {output.last_line()}")
+        return value, output.stdout
+
+    async def _get(self, path: str) -> tuple[int, str, bytes]:
+        timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
+        async with self._client.get(self._base + path, timeout=timeout) as response:
+            raw = await response.content.read(1 << 16)
+            return response.status, response.content_type, raw
+
+
+@dataclass(frozen=True)
+class Suspension:
+    id: str | None
+    blockers: tuple[str, ...]
+
+
+async def suspend(openclaw: OpenClaw, request: str, *, wait_s: float) -> Suspension:
+    """From 8.x on: refuse new turns once the running ones are done. `id` is None while it is busy,
+    and when this OpenClaw has no `suspend`. The lease is 120 s; the same request renews it."""
+    _, value = await openclaw.run_json(
+        "gateway", "suspend", "--json", "--request-id", request, "--wait", str(int(wait_s)),
+        timeout_s=wait_s + CALL_TIMEOUT_S,
+    )
+    if value.get("status") == "ready":
+        return Suspension(str(value.get("suspensionId")), ())
+    blockers = tuple(
+        str(each.get("message", each.get("kind")))
+        for each in value.get("blockers", [])
+        if isinstance(each, dict)
+    )
+    return Suspension(None, blockers or ("the gateway did not say why",))
+
+
+async def resume(openclaw: OpenClaw, suspension: str) -> None:
+    await openclaw.run("gateway", "resume", suspension, "--json", timeout_s=CALL_TIMEOUT_S)
+
+
+def _object(kind: str, raw: bytes) -> dict[str, Any] | None:
+    if kind != "application/json":
+        return None
+    try:
+        value = parse_json(raw)
+    except BadInputError:
+        return None
+    return value if isinstance(value, dict) else None

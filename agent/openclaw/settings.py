@@ -1,0 +1,69 @@
+"""openclaw.json: read as JSON5, changed by a release's overlay, written durably."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import json5
+
+from shared.durable import write_durable
+from shared.errors import BadInputError
+from shared.mergepatch import merge_patch
+
+CONFIG = "openclaw.json"
+MAX_CONFIG_BYTES = 4 << 20
+RELEASE_PLACE = "${release}"
+
+
+def read_settings(state: Path) -> dict[str, Any]:
+    """Raises BadInputError when the file is missing or is not an object."""
+    path = state / CONFIG
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise BadInputError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = json5.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{path} is not JSON5: {error}") from error
+    if not isinstance(value, dict):
+        raise BadInputError(f"{path} holds no object")
+    return value
+
+
+def last_touched_version(state: Path) -> str | None:
+    """Which OpenClaw wrote the configuration last; an older one refuses to start (OPENCLAW.md, 5)."""
+    try:
+        meta = read_settings(state).get("meta")
+    except BadInputError:
+        return None
+    version = meta.get("lastTouchedVersion") if isinstance(meta, dict) else None
+    return version if isinstance(version, str) else None
+
+
+def apply_overlays(state: Path, overlays: list[dict[str, Any]], tree: Path) -> None:
+    """Merge the release's overlays, in order. Merging twice changes nothing more (RFC 7396)."""
+    if not overlays:
+        return
+    settings: Any = read_settings(state)
+    for overlay in overlays:
+        settings = merge_patch(settings, _placed(overlay, tree))
+    write_durable(state / CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _placed(value: Any, tree: Path) -> Any:
+    if isinstance(value, str):
+        return value.replace(RELEASE_PLACE, str(tree))
+    if isinstance(value, list):
+        return [_placed(each, tree) for each in value]
+    if isinstance(value, dict):
+        return {key: _placed(each, tree) for key, each in value.items()}
+    return value

@@ -1,0 +1,170 @@
+"""A staged release on disk: sealed once, checked against its lock and its seal ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.canonical import MAX_JSON_BYTES, parse_json
+from shared.durable import write_durable
+from shared.errors import BadInputError, UntrustedError
+from shared.lock import Lock, parse_lock
+from shared.release import CORE
+from shared.wire import Sha256, Wire
+
+SEAL = "COMPLETE"
+LOCK = "openclaw.lock"
+
+
+class TreeSeal(Wire):
+    """Written last, when everything else in the tree is synced: without it there is no tree."""
+
+    release: Sha256
+    tree_sha256: Sha256
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TreeFacts:
+    """What readiness compares: names and hashes, read from the tree and not from a memory of it."""
+
+    release: str
+    core: str
+    plugins: dict[str, str]
+    lock_sha256: str
+    tree_sha256: str
+    config_schema: str
+
+
+def hash_tree(tree: Path) -> tuple[str, int, int]:
+    """SHA-256 over every entry (path, kind, executable bit, content or link target), files, bytes.
+
+    Reads everything: call it in a thread.
+    """
+    digest = hashlib.sha256()
+    files = size = 0
+    for path in _entries(tree):
+        info = path.lstat()
+        name = str(path.relative_to(tree)).encode()
+        if stat.S_ISLNK(info.st_mode):
+            line = b"l\0" + os.readlink(path).encode()
+        elif stat.S_ISREG(info.st_mode):
+            files += 1
+            size += info.st_size
+            bit = b"x" if info.st_mode & 0o100 else b"-"
+            line = b"f\0" + bit + _hash_file(path)
+        else:
+            raise UntrustedError(f"{path} is neither a file nor a link")
+        digest.update(len(name).to_bytes(4, "big") + name + line)
+    return digest.hexdigest(), files, size
+
+
+def _hash_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _entries(tree: Path) -> list[Path]:
+    found: list[Path] = []
+    for folder, folders, names in os.walk(tree):
+        folders.sort()
+        here = Path(folder)
+        linked = [name for name in folders if (here / name).is_symlink()]
+        found += [here / name for name in (*names, *linked) if (here / name) != tree / SEAL]
+    return sorted(found)
+
+
+def seal_tree(tree: Path, release: str) -> TreeSeal:
+    digest, files, size = hash_tree(tree)
+    seal = TreeSeal(release=release, tree_sha256=digest, files=files, bytes=size)
+    write_durable(tree / SEAL, seal.canonical(), mode=0o644)
+    return seal
+
+
+def read_seal(tree: Path) -> TreeSeal | None:
+    """None when the tree is not there or was never completed."""
+    try:
+        return TreeSeal.from_bytes((tree / SEAL).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, BadInputError):
+        return None
+
+
+def verify_tree(tree: Path, release: str, lock_sha256: str) -> TreeSeal:
+    """Every file against the seal, every package against the lock. Raises UntrustedError."""
+    seal = read_seal(tree)
+    if seal is None or seal.release != release:
+        raise UntrustedError(f"{tree} is not a complete tree of this release")
+    found, _, _ = hash_tree(tree)
+    if found != seal.tree_sha256:
+        raise UntrustedError(f"{tree} was changed since it was staged")
+    raw = (tree / LOCK).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != lock_sha256:
+        raise UntrustedError(f"{tree / LOCK} is not the lock that was signed")
+    check_packages(tree, parse_lock(raw))
+    return seal
+
+
+def check_packages(tree: Path, lock: Lock) -> None:
+    """On-disk versions equal the lock's. An optional package may be absent: another platform's."""
+    for package in lock.packages:
+        version = package_field(tree / package.path, "version")
+        if version is None and package.optional:
+            continue
+        if version != package.version:
+            raise UntrustedError(
+                f"{package.path} is {version or 'missing'}; openclaw.lock says {package.version}"
+            )
+
+
+def package_field(folder: Path, field: str) -> str | None:
+    value = _package_json(folder).get(field)
+    return value if isinstance(value, str) else None
+
+
+def _package_json(folder: Path) -> dict[str, object]:
+    try:
+        raw = (folder / "package.json").read_bytes()
+        value = parse_json(raw, max_bytes=4 * MAX_JSON_BYTES, max_depth=64)
+    except (OSError, BadInputError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_facts(tree: Path, plugins: list[str]) -> TreeFacts:
+    """The cheap sweep: seal, lock hash, versions on disk. Raises UntrustedError when they disagree."""
+    seal = read_seal(tree)
+    if seal is None:
+        raise UntrustedError(f"{tree} is not a complete tree")
+    raw = (tree / LOCK).read_bytes()
+    lock = parse_lock(raw)
+    core = package_field(tree / "node_modules" / CORE, "version")
+    if core is None or core != lock.version_of(CORE):
+        raise UntrustedError(
+            f"on disk {CORE} is {core or 'missing'}; openclaw.lock says {lock.version_of(CORE)}"
+        )
+    found = {name: package_field(tree / "node_modules" / name, "version") for name in plugins}
+    wrong = [name for name, version in found.items() if version != lock.version_of(name)]
+    if wrong:
+        raise UntrustedError(f"plugin {wrong[0]} is not the version in openclaw.lock")
+    return TreeFacts(
+        release=seal.release,
+        core=core,
+        plugins={name: version for name, version in found.items() if version},
+        lock_sha256=hashlib.sha256(raw).hexdigest(),
+        tree_sha256=seal.tree_sha256,
+        config_schema=config_schema(tree),
+    )
+
+
+def config_schema(tree: Path) -> str:
+    """`state/agent` schema versions as the package declares them; undeclared means 1/1."""
+    declared = _package_json(tree / "node_modules" / CORE).get(CORE)
+    versions = declared.get("schemaVersions") if isinstance(declared, dict) else None
+    if not isinstance(versions, dict):
+        return "1/1"
+    return f"{json.dumps(versions.get('state', 1))}/{json.dumps(versions.get('agent', 1))}"

@@ -1,0 +1,1 @@
+"""The mesh: signed messages to every peer, found by hints and known by the roster."""

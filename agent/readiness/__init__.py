@@ -1,0 +1,1 @@
+"""One verdict out of many probes; unknown is never green."""

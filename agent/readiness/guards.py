@@ -1,0 +1,20 @@
+"""Thresholds with memory: once over the limit, only a clear return under it counts as better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.readiness import CheckStatus
+
+RETURN_FRACTION = 0.95
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """Fails above `limit`; after a failure passes again only below 95 % of it (hysteresis)."""
+
+    limit: float
+
+    def judge(self, value: float, before: CheckStatus | None) -> CheckStatus:
+        line = self.limit * RETURN_FRACTION if before is CheckStatus.FAIL else self.limit
+        return CheckStatus.FAIL if value > line else CheckStatus.PASS

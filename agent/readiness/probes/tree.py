@@ -1,0 +1,44 @@
+"""The tree that `current` points at, against its seal and its lock (P1). A cheap sweep: the full
+check reads every file and is done before a tree is switched to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.openclaw.tree import read_facts
+from agent.readiness.reading import Reading, unknown
+from shared.canonical import canonical_json
+from shared.errors import BadInputError, UntrustedError
+from shared.readiness import CheckStatus
+
+
+class TreeProbe:
+    id = "tree"
+    timeout_s = 30.0
+
+    def __init__(self, current: Path, plugins: Callable[[], list[str]], period_s: float) -> None:
+        self._current = current
+        self._plugins = plugins
+        self.period_s = period_s
+        self.stale_after_s = 3 * period_s + self.timeout_s
+
+    async def read(self) -> Reading:
+        if not self._current.is_symlink():
+            return unknown("no release is installed")
+        try:
+            facts = await asyncio.to_thread(read_facts, self._current.resolve(), self._plugins())
+        except (UntrustedError, BadInputError, OSError) as error:
+            return Reading(CheckStatus.FAIL, str(error))
+        compared = {
+            "release": facts.release,
+            "core_on_disk": facts.core,
+            "plugins": facts.plugins,
+            "lock_sha256": facts.lock_sha256,
+            "tree_sha256": facts.tree_sha256,
+            "config_schema": facts.config_schema,
+        }
+        return Reading(
+            CheckStatus.PASS, observed=facts.core, facts=compared, raw=canonical_json(compared)
+        )

@@ -1,0 +1,1 @@
+"""Who keeps the gateway running: the one place that knows the platform."""

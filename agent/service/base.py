@@ -1,0 +1,45 @@
+"""What the rest of the agent needs of whoever supervises the gateway: launchd, or a supervisor of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """How the gateway is started. The paths in it go through `current`, so it survives upgrades."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: Path
+    log: Path
+
+
+@dataclass(frozen=True)
+class Pid:
+    """A process, told from another that got the same number later by the time it was created."""
+
+    pid: int
+    created: float
+
+
+class GatewayService(Protocol):
+    async def start(self, spec: ServiceSpec) -> Pid:
+        """Want it running, and start it. Returns the new process; keeps it alive from here on."""
+        ...
+
+    async def stop(self, timeout_s: float) -> None:
+        """Want it stopped, and stop it; returns when the process and its children are gone."""
+        ...
+
+    def alive(self) -> Pid | None: ...
+
+    def wanted(self) -> bool:
+        """Whether it is meant to run; survives a restart of the agent."""
+        ...
+
+    async def resume(self) -> None:
+        """After a restart of the agent: take over a live gateway, or start the one that is wanted."""
+        ...

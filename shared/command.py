@@ -1,0 +1,109 @@
+"""Child processes: an argv list, a clean environment, a deadline, a cap on what they may print."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import CommandError
+
+MAX_OUTPUT = 8 << 20
+SYSTEM_PATH = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a child left behind. `code` is None when it was killed at its deadline."""
+
+    argv: tuple[str, ...]
+    code: int | None
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+    @property
+    def timed_out(self) -> bool:
+        return self.code is None
+
+    def last_line(self) -> str:
+        """The last line that says something, for a reason a person reads."""
+        for stream in (self.stderr, self.stdout):
+            lines = [line.strip() for line in stream.decode("utf-8", "replace").splitlines()]
+            said = [line for line in lines if line]
+            if said:
+                return said[-1][:400]
+        return "it printed nothing"
+
+
+async def run_command(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    timeout_s: float,
+    cwd: Path | None = None,
+    max_output: int = MAX_OUTPUT,
+) -> Output:
+    """Run to the end or to the deadline; then the whole process group is killed (fault 4).
+
+    The child leads its own session and reads from /dev/null. Raises CommandError when it cannot be
+    started or prints more than `max_output` bytes.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandError(f"cannot run {argv[0]}: {error.strerror}") from error
+    if process.stdout is None or process.stderr is None:
+        raise CommandError(f"cannot read what {argv[0]} prints")
+    streams = (process.stdout, process.stderr)
+    try:
+        async with asyncio.timeout(timeout_s):
+            stdout, stderr = await asyncio.gather(*(_read(each, max_output) for each in streams))
+            code: int | None = await process.wait()
+    except TimeoutError:
+        stdout = stderr = b""
+        code = None
+    finally:
+        if process.returncode is None:
+            kill_group(process.pid)
+            await process.wait()
+        _close(process)
+    return Output(tuple(argv), code, stdout, stderr, loop.time() - began)
+
+
+def _close(process: asyncio.subprocess.Process) -> None:
+    """A grandchild can hold our pipe open after its parent is gone; do not wait for it."""
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.close()
+
+
+async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while chunk := await stream.read(1 << 16):
+        size += len(chunk)
+        if size > limit:
+            raise CommandError(f"a child printed more than {limit} bytes")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def kill_group(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Signal the group that `pid` leads; nothing when it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)

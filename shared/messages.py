@@ -1,0 +1,132 @@
+"""What nodes sign and send each other: red, clear, ack, proven, attestation.
+
+The payload is verified as bytes, then parsed (DESIGN.md, 6). `red` and `clear` are events that every
+node keeps; `proven` asks the peers to look; `attestation` is the answer; an `ack` says that a message
+is held, durably.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.canonical import sha256_hex
+from shared.envelope import MESSAGE, open_envelope, seal
+from shared.errors import BadInputError, UntrustedError
+from shared.keys import SigningKey
+from shared.roster import Roster
+from shared.wire import PROTOCOL, NodeName, Reason, Sha256, Wire
+
+
+class RedKind(StrEnum):
+    UPGRADE_FAILED = "upgrade-failed"
+    STUCK = "stuck"
+    READINESS = "readiness"
+    JOURNAL = "journal"
+
+
+class Verdict(StrEnum):
+    GREEN = "green"
+    RED = "red"
+    UNKNOWN = "unknown"
+
+
+class Red(Wire):
+    type: Literal["red"] = "red"
+    kind: RedKind
+    reason: Reason
+    release: Sha256 | None = None
+
+
+class Clear(Wire):
+    """Ends one red. Only its origin may say so; `ref` is the red's key."""
+
+    type: Literal["clear"] = "clear"
+    ref: str
+    reason: Reason
+
+
+class Ack(Wire):
+    type: Literal["ack"] = "ack"
+    ref: str
+    sha256: Sha256
+
+
+class Proven(Wire):
+    """The sender claims to be green on `release`. Carries the signed release so that a peer needs
+    nobody else to judge the claim."""
+
+    type: Literal["proven"] = "proven"
+    order: str
+    release: str
+    ready_probe_sha256: Sha256
+    nonce: Sha256
+
+
+class Attestation(Wire):
+    type: Literal["attestation"] = "attestation"
+    subject: NodeName
+    order: str
+    release: Sha256
+    nonce: Sha256
+    verdict: Verdict
+    ready_probe_sha256: Sha256 | None
+    reason: Reason = ""
+
+
+Body = Annotated[Red | Clear | Ack | Proven | Attestation, Field(discriminator="type")]
+
+
+class Payload(Wire):
+    protocol: int = PROTOCOL
+    fleet: Sha256
+    origin: NodeName
+    epoch: Annotated[int, Field(ge=1)]
+    sequence: Annotated[int, Field(ge=1)]
+    issued: float
+    expires: float | None = None
+    body: Body
+
+    @property
+    def key(self) -> str:
+        return f"{self.origin}:{self.epoch}:{self.sequence}"
+
+
+class Message(Wire):
+    """A payload whose signature was good, with the very bytes that carried it."""
+
+    payload: Payload
+    raw: str
+
+    @property
+    def key(self) -> str:
+        return self.payload.key
+
+    @property
+    def sha256(self) -> str:
+        return sha256_hex(self.raw.encode())
+
+
+def sign_message(payload: Payload, key: SigningKey) -> Message:
+    raw = seal(payload.canonical(), MESSAGE, key)
+    return Message(payload=payload, raw=raw.decode())
+
+
+def open_message(raw: bytes, roster: Roster) -> Message:
+    """Verify against the roster, then parse.
+
+    Raises UntrustedError for a stranger, a revoked node, another fleet, or a node speaking in
+    another's name; BadInputError for bytes of the wrong shape.
+    """
+    live = {node.key.keyid: node for node in roster.live()}
+    opened = open_envelope(raw, MESSAGE, [node.key for node in live.values()])
+    payload = Payload.from_bytes(opened.payload)
+    if payload.fleet != roster.fleet:
+        raise UntrustedError("a message of another fleet")
+    if live[opened.keyid].name != payload.origin:
+        raise UntrustedError(f"{live[opened.keyid].name!r} spoke in the name of {payload.origin!r}")
+    if payload.protocol != PROTOCOL:
+        raise BadInputError(f"protocol {payload.protocol}; this side speaks {PROTOCOL}")
+    return Message(payload=payload, raw=raw.decode())

@@ -1,0 +1,116 @@
+"""npm, driven by argv with a scratch HOME and no user's configuration (OPENCLAW.md, law 5)."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.canonical import parse_json
+from shared.command import SYSTEM_PATH, Output, run_command
+from shared.errors import BadInputError, CommandError
+
+INSTALL_TIMEOUT_S = 1200.0
+QUERY_TIMEOUT_S = 120.0
+_QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=warn")
+
+
+@dataclass(frozen=True)
+class NodeTools:
+    """One fixed Node and the npm that belongs to it. `npm_cli` is npm's own script, so that no PATH
+    look-up decides which Node runs it."""
+
+    node: Path
+    npm_cli: Path
+    cache: Path | None = None
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """What a child of npm or OpenClaw sees: a PATH of ours, a HOME of ours, nothing inherited."""
+        env = {
+            "HOME": str(home),
+            "PATH": f"{self.node.parent}:{SYSTEM_PATH}",
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+            "npm_config_userconfig": str(home / ".npmrc"),
+        }
+        if self.cache is not None:
+            env["npm_config_cache"] = str(self.cache)
+        return env
+
+
+class Npm:
+    def __init__(self, tools: NodeTools) -> None:
+        self._tools = tools
+
+    async def lock(self, project: Path) -> None:
+        """Resolve `project/package.json` into a package-lock.json without registry addresses."""
+        await self._must(
+            project,
+            "install",
+            "--package-lock-only",
+            "--ignore-scripts",
+            "--omit-lockfile-registry-resolved",
+            timeout_s=INSTALL_TIMEOUT_S,
+        )
+
+    async def install_locked(self, project: Path) -> None:
+        """Exactly what package-lock.json says, every tarball checked against its integrity hash.
+        Optional packages stay: native bindings are among them (OPENCLAW.md, 5)."""
+        await self._must(project, "ci", "--ignore-scripts", timeout_s=INSTALL_TIMEOUT_S)
+
+    async def run_scripts(self, project: Path, packages: list[str]) -> None:
+        """The install scripts of the packages that the release lists, and of no others."""
+        if packages:
+            await self._must(project, "rebuild", *packages, timeout_s=INSTALL_TIMEOUT_S)
+
+    async def list_problems(self, project: Path) -> str | None:
+        """What `npm ls --depth=1` complains of: invalid, missing or extraneous packages."""
+        output = await self._run(project, "ls", "--depth=1", "--json", timeout_s=QUERY_TIMEOUT_S)
+        return None if output.code == 0 else output.last_line()
+
+    async def view(self, package: str, version: str, *fields: str) -> dict[str, Any]:
+        """A registry's metadata. One field alone comes back bare from npm; here always by name."""
+        with tempfile.TemporaryDirectory(prefix="rollcall-npm-") as scratch:
+            output = await self._run(
+                Path(scratch), "view", f"{package}@{version}", *fields, "--json",
+                timeout_s=QUERY_TIMEOUT_S,
+            )
+        if output.code != 0:
+            raise CommandError(
+                f"npm knows no {package}@{version}: {output.last_line()}",
+                remedy="check the version, and that the npm registry can be reached",
+            )
+        value = parse_json(output.stdout or b"{}")
+        if len(fields) == 1:
+            return {fields[0]: value}
+        if not isinstance(value, dict):
+            raise BadInputError(f"npm view {package}@{version} printed no object")
+        return value
+
+    async def pack(self, source: Path, destination: Path) -> Path:
+        """Make a tarball of a package folder, as publishing it would."""
+        output = await self._must(
+            source, "pack", "--json", "--ignore-scripts", f"--pack-destination={destination}",
+            timeout_s=QUERY_TIMEOUT_S,
+        )
+        listing = parse_json(output.stdout)
+        first = listing[0] if isinstance(listing, list) else next(iter(listing.values()))
+        return destination / str(first["filename"]).replace("@", "").replace("/", "-")
+
+    async def _must(self, project: Path, *words: str, timeout_s: float) -> Output:
+        output = await self._run(project, *words, timeout_s=timeout_s)
+        if output.code != 0:
+            how = "did not end in time" if output.timed_out else f"failed ({output.code})"
+            raise CommandError(f"npm {words[0]} {how}: {output.last_line()}")
+        return output
+
+    async def _run(self, project: Path, *words: str, timeout_s: float) -> Output:
+        with tempfile.TemporaryDirectory(prefix="rollcall-home-") as home:
+            env = self._tools.environment(Path(home))
+            return await run_command(
+                [str(self._tools.node), str(self._tools.npm_cli), *words, *_QUIET],
+                env=env,
+                timeout_s=timeout_s,
+                cwd=project,
+            )

@@ -1,0 +1,93 @@
+"""What an agent tells the coordinator by sync, and what it gets back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.messages import Verdict
+from shared.wire import PROTOCOL, NodeName, Reason, Sha256, Wire
+
+
+class ReadinessSummary(Wire):
+    status: Verdict
+    reason: Reason = ""
+    ready_probe_sha256: Sha256 | None = None
+    evidence_sha256: Sha256 | None = None
+
+
+class UpgradeReport(Wire):
+    """The last upgrade this node began: still moving while `outcome` is None."""
+
+    order: str
+    release: Sha256
+    phase: str
+    detail: Reason = ""
+    outcome: str | None = None
+    reason: Reason = ""
+    version_before: str | None = None
+    version_after: str | None = None
+    began: float
+    ended: float | None = None
+    outage_s: float | None = None
+    spent_s: dict[str, float] = {}
+    attested_by: list[NodeName] = []
+
+
+class Broadcast(Wire):
+    """A message of this node to all its peers, and how long each took to sign that it holds it."""
+
+    key: str
+    type: str
+    reason: Reason = ""
+    issued: float
+    acked_ms: dict[NodeName, float] = {}
+
+
+class NodeReport(Wire):
+    node: NodeName
+    agent_version: str
+    release: Sha256 | None = None
+    version_on_disk: str | None = None
+    version_running: str | None = None
+    readiness: ReadinessSummary
+    upgrade: UpgradeReport | None = None
+    waiting: Reason = ""
+    frozen_by: list[str] = []
+    open_reds: list[str] = []
+    broadcasts: Annotated[list[Broadcast], Field(max_length=64)] = []
+    peers: dict[NodeName, str] = {}
+    """For each peer how it was found: `mdns`, `static` or ``""`` while it has not been."""
+    urls: dict[str, str] = {}
+
+
+class Target(Wire):
+    """The pending upgrade: which release this node should run, who said so, when, in which rollout."""
+
+    order: str
+    rollout: str
+    release: Sha256
+    set_by: str
+    set_at: float
+    soak_s: Annotated[float, Field(ge=0, le=7 * 86400)]
+
+
+class SyncRequest(Wire):
+    protocol: int = PROTOCOL
+    report: NodeReport
+    generation: int = 0
+    """The last answer this agent has applied; the coordinator waits until it has a newer one."""
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 0
+    roster_epoch: int = 0
+    messages: Annotated[list[str], Field(max_length=64)] = []
+    """Signed envelopes that the coordinator may not have yet."""
+
+
+class SyncAnswer(Wire):
+    protocol: int = PROTOCOL
+    generation: int
+    target: Target | None = None
+    roster: str | None = None
+    stored: list[Sha256] = []
+    """Hashes of the messages that are now durable at the coordinator."""

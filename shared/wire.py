@@ -1,0 +1,49 @@
+"""Base of what travels: unknown fields are tolerated (an older reader, a newer writer), values are frozen."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from shared.canonical import MAX_JSON_BYTES, canonical_json, parse_json
+from shared.errors import BadInputError
+
+PROTOCOL = 1
+"""Version of what agents, peers and coordinator say to each other."""
+
+NODE_NAME = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
+NodeName = Annotated[str, StringConstraints(pattern=f"^{NODE_NAME}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Reason = Annotated[str, StringConstraints(max_length=2000)]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def canonical(self) -> bytes:
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Self:
+        """Parse strictly, then validate. Raises BadInputError that names the field."""
+        return cls.from_value(parse_json(raw, max_bytes=max_bytes))
+
+    @classmethod
+    def from_value(cls, value: Any) -> Self:
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise BadInputError(describe(error)) from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first complaint of a validation error, with its place, in one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "document"
+    return f"{place}: {first['msg']}"
+
+
+def is_node_name(text: str) -> bool:
+    return re.fullmatch(NODE_NAME, text) is not None
