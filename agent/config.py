@@ -90,6 +90,7 @@ class UpgradeConfig(Section):
     migrate_timeout: Duration = 1800.0
     attest_timeout: Duration = 120.0
     prove_interval: Duration = 2.0
+    prove_timeout: Duration = 180.0
 
 
 class AgentConfig(Section):

@@ -64,6 +64,11 @@ class Npm:
         if packages:
             await self._must(project, "rebuild", *packages, timeout_s=INSTALL_TIMEOUT_S)
 
+    async def list_installed(self, project: Path) -> str:
+        """`npm ls --depth=0`, kept as evidence."""
+        output = await self._run(project, "ls", "--depth=0", "--json", timeout_s=QUERY_TIMEOUT_S)
+        return output.stdout.decode("utf-8", "replace")[:65536]
+
     async def list_problems(self, project: Path) -> str | None:
         """What `npm ls --depth=1` complains of: invalid, missing or extraneous packages."""
         output = await self._run(project, "ls", "--depth=1", "--json", timeout_s=QUERY_TIMEOUT_S)

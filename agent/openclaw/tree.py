@@ -44,7 +44,7 @@ class TreeFacts:
 def hash_tree(tree: Path) -> tuple[str, int, int]:
     """SHA-256 over every entry (path, kind, executable bit, content or link target), files, bytes.
 
-    Reads everything: call it in a thread.
+    Reads everything: call it in a thread. Of a socket or a pipe only the name counts.
     """
     digest = hashlib.sha256()
     files = size = 0
@@ -59,7 +59,7 @@ def hash_tree(tree: Path) -> tuple[str, int, int]:
             bit = b"x" if info.st_mode & 0o100 else b"-"
             line = b"f\0" + bit + _hash_file(path)
         else:
-            raise UntrustedError(f"{path} is neither a file nor a link")
+            line = b"s\0"
         digest.update(len(name).to_bytes(4, "big") + name + line)
     return digest.hexdigest(), files, size
 

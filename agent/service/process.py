@@ -30,6 +30,7 @@ POLL_S = 0.2
 FIRST_RESTART_S = 0.5
 LONGEST_RESTART_S = 30.0
 HEALTHY_RUN_S = 30.0
+STOP_BEFORE_START_S = 10.0
 MAX_LOG_BYTES = 32 << 20
 
 
@@ -60,12 +61,60 @@ class ProcessService:
     def wanted(self) -> bool:
         return self._state.wanted
 
-    def alive(self) -> Pid | None:
+    async def alive(self) -> Pid | None:
+        return await asyncio.to_thread(self._look)
+
+    async def start(self, spec: ServiceSpec) -> Pid:
+        async with self._lock:
+            running = await self.alive()
+            if running is not None and self._state.spec() == spec and self._state.wanted:
+                return running
+            if running is not None:
+                await self._end(running, STOP_BEFORE_START_S)
+            started = await asyncio.to_thread(self._spawn, spec)
+        self._on_change()
+        return started
+
+    async def stop(self, timeout_s: float) -> None:
+        async with self._lock:
+            await asyncio.to_thread(self._save, self._state.model_copy(update={"wanted": False}))
+            running = await self.alive()
+            if running is not None:
+                await self._end(running, timeout_s)
+        self._on_change()
+
+    async def resume(self) -> None:
+        async with self._lock:
+            if self._state.wanted and await self.alive() is None:
+                await asyncio.to_thread(self._spawn, self._state.spec())
+
+    async def keep(self) -> None:
+        """Watch for ever; start the gateway again when it ends unasked, slower each time."""
+        delay, was = FIRST_RESTART_S, await self.alive()
+        while True:
+            await self._clock.sleep(POLL_S)
+            running = await self.alive()
+            if running != was:
+                was = running
+                self._on_change()
+            if running is not None:
+                if self._clock.now() - running.created > HEALTHY_RUN_S:
+                    delay = FIRST_RESTART_S
+            elif self._state.wanted:
+                log.warning("gateway ended unasked", pid=self._state.pid, restart_in_s=delay)
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, LONGEST_RESTART_S)
+                try:
+                    await self.resume()
+                except RollcallError as error:
+                    log.error("gateway did not start", reason=str(error))
+
+    def _look(self) -> Pid | None:
         """None also for a zombie, and for a stranger that has the number now."""
-        state = self._state
+        state, child = self._state, self._child
         if state.pid is None or state.created is None:
             return None
-        if self._child is not None and self._child.pid == state.pid and self._child.poll() is not None:
+        if child is not None and child.pid == state.pid and child.poll() is not None:
             return None
         try:
             process = psutil.Process(state.pid)
@@ -75,66 +124,15 @@ class ProcessService:
             return None
         return Pid(state.pid, state.created) if same and not dead else None
 
-    async def start(self, spec: ServiceSpec) -> Pid:
-        async with self._lock:
-            running = self.alive()
-            if running is not None and self._state.spec() == spec and self._state.wanted:
-                return running
-            if running is not None:
-                await self._end(running, 10.0)
-            return self._spawn(spec)
-
-    async def stop(self, timeout_s: float) -> None:
-        async with self._lock:
-            self._save(self._state.model_copy(update={"wanted": False}))
-            running = self.alive()
-            if running is not None:
-                await self._end(running, timeout_s)
-            self._on_change()
-
-    async def resume(self) -> None:
-        async with self._lock:
-            if self._state.wanted and self.alive() is None:
-                self._spawn(self._state.spec())
-
-    async def keep(self) -> None:
-        """Watch for ever; start the gateway again when it ends unasked, slower each time."""
-        delay, died_at, was = FIRST_RESTART_S, None, self.alive()
-        while True:
-            await self._clock.sleep(POLL_S)
-            running = self.alive()
-            if running != was:
-                self._on_change()
-                was = running
-            if running is not None or not self._state.wanted:
-                died_at = None
-                if running is not None and self._ran_well(running):
-                    delay = FIRST_RESTART_S
-                continue
-            if died_at is None:
-                died_at = self._clock.monotonic()
-                log.warning("gateway ended unasked", pid=self._state.pid, restart_in_s=delay)
-            if self._clock.monotonic() - died_at >= delay:
-                delay = min(delay * 2, LONGEST_RESTART_S)
-                died_at = None
-                await self._restart()
-
-    async def _restart(self) -> None:
-        async with self._lock:
-            if self._state.wanted and self.alive() is None:
-                with contextlib.suppress(RollcallError):
-                    self._spawn(self._state.spec())
-
-    def _ran_well(self, running: Pid) -> bool:
-        return self._clock.now() - running.created > HEALTHY_RUN_S
-
     def _spawn(self, spec: ServiceSpec) -> Pid:
-        with contextlib.suppress(FileNotFoundError):
-            if spec.log.stat().st_size > MAX_LOG_BYTES:
-                spec.log.replace(spec.log.with_suffix(".1.log"))
+        wanted = _State(
+            wanted=True, argv=spec.argv, env=spec.env, cwd=str(spec.cwd), log=str(spec.log)
+        )
+        _rotate(spec.log)
         try:
             with spec.log.open("ab") as output:
-                child = subprocess.Popen(  # a gateway outlives this loop; asyncio's transports would not let it
+                # Not asyncio's: its transport would end the gateway together with this agent.
+                child = subprocess.Popen(
                     list(spec.argv),
                     env=spec.env,
                     cwd=spec.cwd,
@@ -145,37 +143,24 @@ class ProcessService:
                 )
             created = psutil.Process(child.pid).create_time()
         except (OSError, psutil.Error) as error:
-            self._save(_State(wanted=True, argv=spec.argv, env=spec.env, cwd=str(spec.cwd), log=str(spec.log)))
+            self._save(wanted)
             raise RollcallError(f"cannot start the gateway: {error}") from error
         self._child = child
-        self._save(
-            _State(
-                wanted=True,
-                argv=spec.argv,
-                env=spec.env,
-                cwd=str(spec.cwd),
-                log=str(spec.log),
-                pid=child.pid,
-                created=created,
-            )
-        )
-        self._on_change()
+        self._save(wanted.model_copy(update={"pid": child.pid, "created": created}))
         return Pid(child.pid, created)
 
     async def _end(self, running: Pid, timeout_s: float) -> None:
         """SIGTERM, wait, then SIGKILL to the group and to children that left it."""
-        family = _family(running)
+        family = await asyncio.to_thread(_family, running)
         _signal(running, signal.SIGTERM)
         deadline = self._clock.monotonic() + timeout_s
-        while self.alive() is not None and self._clock.monotonic() < deadline:
+        while await self.alive() is not None and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.05)
-        if self.alive() is not None:
+        if await self.alive() is not None:
             log.warning("gateway ignored SIGTERM; killing it", pid=running.pid)
             kill_group(running.pid)
-        for process in family:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        while self.alive() is not None:
+        await asyncio.to_thread(_kill, family)
+        while await self.alive() is not None:
             await self._clock.sleep(0.05)
 
     def _save(self, state: _State) -> None:
@@ -199,3 +184,15 @@ def _family(running: Pid) -> list[psutil.Process]:
 def _signal(running: Pid, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(running.pid, number)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _rotate(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > MAX_LOG_BYTES:
+            path.replace(path.with_suffix(".1.log"))

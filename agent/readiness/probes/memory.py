@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import psutil
 
@@ -20,7 +20,7 @@ class MemoryProbe:
     timeout_s = 10.0
 
     def __init__(
-        self, alive: Callable[[], Pid | None], period_s: float, limit_bytes: int
+        self, alive: Callable[[], Awaitable[Pid | None]], period_s: float, limit_bytes: int
     ) -> None:
         self._alive = alive
         self._ceiling = Ceiling(limit_bytes)
@@ -29,7 +29,7 @@ class MemoryProbe:
         self.stale_after_s = 3 * period_s + self.timeout_s
 
     async def read(self) -> Reading:
-        pid = self._alive()
+        pid = await self._alive()
         if pid is None:
             return Reading(CheckStatus.FAIL, "the gateway is not running")
         used = await asyncio.to_thread(resident_bytes, pid.pid)

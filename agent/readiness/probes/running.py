@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
@@ -19,7 +19,7 @@ class RunningProbe:
         self,
         gateway: Gateway,
         openclaw: Callable[[], OpenClaw | None],
-        alive: Callable[[], Pid | None],
+        alive: Callable[[], Awaitable[Pid | None]],
         period_s: float,
     ) -> None:
         self._gateway = gateway
@@ -30,7 +30,7 @@ class RunningProbe:
         self.stale_after_s = 3 * period_s + self.timeout_s
 
     async def read(self) -> Reading:
-        pid, openclaw = self._alive(), self._openclaw()
+        pid, openclaw = await self._alive(), self._openclaw()
         if pid is None or openclaw is None:
             return Reading(CheckStatus.FAIL, "the gateway is not running")
         if self._known is None or self._known[0] != pid:

@@ -1,0 +1,176 @@
+"""Looking at a peer that claims to be green, and saying under signature what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import structlog
+
+from agent.peers.mesh import Mesh
+from agent.peers.transport import Transport
+from agent.store import Store
+from agent.trust import Trust
+from shared.clock import Clock
+from shared.errors import BadInputError, RollcallError, UntrustedError
+from shared.messages import Attestation, Message, Proven, Verdict, open_message
+from shared.readiness import ReadinessDocument
+from shared.release import Release, open_release
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 1.0
+ASK_AGAIN_S = 15.0
+
+
+def judge_claim(
+    claim: Proven, release: Release, seen: ReadinessDocument, own: ReadinessDocument
+) -> tuple[Verdict, str]:
+    """What a peer's document is worth: fresh, green, on the signed release, with the hash it claimed,
+    and equal to this node's own hash where both run that release."""
+    compared = seen.comparable
+    if seen.nonce != claim.nonce:
+        return Verdict.UNKNOWN, "its document does not answer this question"
+    if compared.ready_probe_sha256 != seen.ready_probe_sha256:
+        return Verdict.RED, "its hash does not cover what it shows"
+    if seen.status is not Verdict.GREEN:
+        return seen.status, f"it is {seen.status}: {seen.reason}"[:2000]
+    manifest = release.manifest
+    wanted = {
+        "release": (compared.release, release.id),
+        "core on disk": (compared.core_on_disk, manifest.openclaw),
+        "core running": (compared.core_running, manifest.openclaw),
+        "lock": (compared.lock_sha256, manifest.lock_sha256),
+        "plugins": (compared.plugins, manifest.plugins),
+    }
+    for what, (has, should) in wanted.items():
+        if has != should:
+            return Verdict.RED, f"{what} is {has}, the release says {should}"
+    if seen.ready_probe_sha256 != claim.ready_probe_sha256:
+        return Verdict.RED, "its hash is not the one it claimed"
+    same_release = own.status is Verdict.GREEN and own.comparable.release == release.id
+    if same_release and own.ready_probe_sha256 != seen.ready_probe_sha256:
+        return Verdict.RED, "its hash differs from this node's on the same release"
+    return Verdict.GREEN, ""
+
+
+class Attestor:
+    """Answers claims of peers, and collects the answers to this node's own."""
+
+    def __init__(
+        self, trust: Trust, mesh: Mesh, transport: Transport, store: Store, clock: Clock
+    ) -> None:
+        self._trust, self._mesh, self._transport = trust, mesh, transport
+        self._store, self._clock = store, clock
+        self._arrived = asyncio.Event()
+
+    def arrived(self) -> None:
+        """An attestation came in: whoever collects looks again."""
+        self._arrived.set()
+
+    async def answer(self, message: Message, own: ReadinessDocument) -> None:
+        """Look at the origin until it is green or the claim expires; then sign what was seen."""
+        claim = message.payload.body
+        if not isinstance(claim, Proven):
+            return
+        subject = message.payload.origin
+        try:
+            release = open_release(claim.release.encode(), self._trust.fleet)
+        except RollcallError as error:
+            log.warning("claim without a trusted release", origin=subject, reason=str(error))
+            return
+        verdict, reason, seen = await self._look_until(message, release, own)
+        body = Attestation(
+            subject=subject,
+            order=claim.order,
+            release=release.id,
+            nonce=claim.nonce,
+            verdict=verdict,
+            ready_probe_sha256=seen.ready_probe_sha256 if seen else None,
+            reason=reason,
+        )
+        await self._mesh.send(subject, body, expires_in_s=3600)
+
+    async def _look_until(
+        self, message: Message, release: Release, own: ReadinessDocument
+    ) -> tuple[Verdict, str, ReadinessDocument | None]:
+        expires = message.payload.expires or self._clock.now() + ASK_AGAIN_S
+        while True:
+            verdict, reason, seen = await self._look(message, release, own)
+            if verdict is Verdict.GREEN or self._clock.now() + LOOK_EVERY_S >= expires:
+                return verdict, reason, seen
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _look(
+        self, message: Message, release: Release, own: ReadinessDocument
+    ) -> tuple[Verdict, str, ReadinessDocument | None]:
+        claim = message.payload.body
+        if not isinstance(claim, Proven):
+            raise BadInputError("not a claim")
+        try:
+            raw = await self._transport.ask(
+                message.payload.origin, "GET", "/v1/readiness", params={"nonce": claim.nonce}
+            )
+            seen = ReadinessDocument.from_bytes(raw)
+        except RollcallError as error:
+            return Verdict.UNKNOWN, str(error)[:2000], None
+        verdict, reason = judge_claim(claim, release, seen, own)
+        return verdict, reason, seen
+
+    async def collect(
+        self, order: str, release: Release, ready_probe_sha256: str, timeout_s: float
+    ) -> list[str]:
+        """Ask every peer, and return their names once all of them signed green.
+
+        Raises UntrustedError that names who did not, and what they saw.
+        """
+        deadline = self._clock.monotonic() + timeout_s
+        while True:
+            missing = await self._ask_once(order, release, ready_probe_sha256, deadline)
+            if not missing:
+                return sorted(self._trust.peer_names())
+            if self._clock.monotonic() >= deadline:
+                said = "; ".join(f"{peer}: {reason}" for peer, reason in sorted(missing.items()))
+                raise UntrustedError(f"not attested by every peer ({said})"[:2000])
+
+    async def _ask_once(
+        self, order: str, release: Release, ready_probe_sha256: str, deadline: float
+    ) -> dict[str, str]:
+        """One claim with a new nonce. Returns the peers that have not signed green, and why."""
+        left = max(1.0, min(ASK_AGAIN_S, deadline - self._clock.monotonic()))
+        claim = Proven(
+            order=order,
+            release=release.envelope,
+            ready_probe_sha256=ready_probe_sha256,
+            nonce=secrets.token_hex(32),
+        )
+        if missing := await self._missing(claim, release):
+            await self._mesh.broadcast(claim, expires_in_s=left)
+            ends = self._clock.monotonic() + left
+            while missing and self._clock.monotonic() < ends:
+                self._arrived.clear()
+                try:
+                    async with asyncio.timeout(1.0):
+                        await self._arrived.wait()
+                except TimeoutError:
+                    pass
+                missing = await self._missing(claim, release)
+        return missing
+
+    async def _missing(self, claim: Proven, release: Release) -> dict[str, str]:
+        missing = dict.fromkeys(self._trust.peer_names(), "no answer")
+        for raw in await self._store.attestations(claim.order):
+            message = open_message(raw.encode(), self._trust.roster)
+            body = message.payload.body
+            if not isinstance(body, Attestation) or body.subject != self._trust.name:
+                continue
+            attester = message.payload.origin
+            fits = body.release == release.id and body.nonce == claim.nonce
+            if attester not in missing or not fits:
+                continue
+            if body.verdict is Verdict.GREEN:
+                if body.ready_probe_sha256 == claim.ready_probe_sha256:
+                    del missing[attester]
+            else:
+                missing[attester] = body.reason or str(body.verdict)
+        return missing

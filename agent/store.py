@@ -1,0 +1,271 @@
+"""The agent's own database: sqlite3 on one thread, one connection (LIBRARIES.md).
+
+It keeps every signed envelope this node made or accepted, who has acknowledged what, which releases
+are blocked, and a few counters. What it says survives a power cut (`synchronous=FULL`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from shared.errors import RollcallError
+from shared.messages import Message
+from shared.report import Broadcast
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE envelopes (
+  key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, origin TEXT NOT NULL, epoch INTEGER NOT NULL,
+  sequence INTEGER NOT NULL, type TEXT NOT NULL, ref TEXT NOT NULL, raw TEXT NOT NULL,
+  at REAL NOT NULL, uploaded INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX envelopes_by_type ON envelopes (type, ref);
+CREATE INDEX envelopes_to_upload ON envelopes (uploaded) WHERE uploaded = 0;
+CREATE TABLE deliveries (
+  key TEXT NOT NULL, peer TEXT NOT NULL, acked_ms REAL, PRIMARY KEY (key, peer)
+) STRICT;
+CREATE TABLE floors (origin TEXT PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL) STRICT;
+CREATE TABLE blocklist (release TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
+"""
+
+_PRUNABLE = (
+    "uploaded = 1 AND at < ? AND (type <> 'red' OR EXISTS (SELECT 1 FROM envelopes c"
+    " WHERE c.type = 'clear' AND c.ref = envelopes.key AND c.origin = envelopes.origin))"
+)
+_RAISE_FLOORS = f"""
+INSERT INTO floors SELECT origin, epoch, sequence FROM (
+  SELECT origin, epoch, sequence, ROW_NUMBER() OVER (
+    PARTITION BY origin ORDER BY epoch DESC, sequence DESC) AS place
+  FROM envelopes WHERE type IN ('red', 'clear') AND {_PRUNABLE}) WHERE place = 1
+ON CONFLICT (origin) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence
+"""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message that a peer has not acknowledged yet."""
+
+    key: str
+    peer: str
+    raw: str
+    at: float
+
+
+class Store:
+    """Open with `Store.open`. Every call runs on the store's own thread, in order."""
+
+    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self._db = connection
+        self._thread = thread
+
+    @classmethod
+    async def open(cls, path: Path) -> Store:
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agent-db")
+        try:
+            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+        except sqlite3.Error as error:
+            thread.shutdown()
+            raise RollcallError(
+                f"{path} cannot be used: {error}",
+                remedy="move it away; reds and acks are fetched again from the peers",
+            ) from error
+        return cls(connection, thread)
+
+    async def close(self) -> None:
+        await self._do(self._db.close)
+        self._thread.shutdown()
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def write(self, sql: str, *values: object) -> int:
+        """One statement, committed. Returns the number of rows it changed."""
+
+        def work() -> int:
+            with self._db:
+                return self._db.execute(sql, values).rowcount
+
+        return await self._do(work)
+
+    async def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        return await self._do(lambda: self._db.execute(sql, values).fetchall())
+
+    async def next_epoch(self) -> int:
+        """A new boot epoch, above every earlier one whatever the wall clock says."""
+
+        def work() -> int:
+            with self._db:
+                row = self._db.execute(
+                    "INSERT INTO meta VALUES ('epoch', '1') ON CONFLICT (key)"
+                    " DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING value"
+                ).fetchone()
+            return int(row[0])
+
+        return await self._do(work)
+
+    async def get(self, key: str) -> str | None:
+        rows = await self.rows("SELECT value FROM meta WHERE key = ?", key)
+        return rows[0]["value"] if rows else None
+
+    async def put(self, key: str, value: str) -> None:
+        await self.write(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            key,
+            value,
+        )
+
+    async def add(self, message: Message, ref: str, at: float, peers: list[str]) -> bool:
+        """Keep an envelope, and owe it to `peers`; False when it is known already."""
+
+        def work() -> bool:
+            payload = message.payload
+            with self._db:
+                added = self._db.execute(
+                    "INSERT OR IGNORE INTO envelopes"
+                    " (key, sha256, origin, epoch, sequence, type, ref, raw, at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        message.key,
+                        message.sha256,
+                        payload.origin,
+                        payload.epoch,
+                        payload.sequence,
+                        payload.body.type,
+                        ref,
+                        message.raw,
+                        at,
+                    ),
+                ).rowcount
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
+                    [(message.key, peer) for peer in peers],
+                )
+            return added > 0
+
+        return await self._do(work)
+
+    async def undelivered(self, peer: str) -> list[Delivery]:
+        """Oldest first: one origin's messages reach a peer in the order they were made."""
+        rows = await self.rows(
+            "SELECT d.key, d.peer, e.raw, e.at FROM deliveries d JOIN envelopes e USING (key)"
+            " WHERE d.peer = ? AND d.acked_ms IS NULL ORDER BY e.epoch, e.sequence LIMIT 100",
+            peer,
+        )
+        return [Delivery(row["key"], row["peer"], row["raw"], row["at"]) for row in rows]
+
+    async def delivered(self, key: str, peer: str, ms: float) -> None:
+        await self.write(
+            "UPDATE deliveries SET acked_ms = ? WHERE key = ? AND peer = ? AND acked_ms IS NULL",
+            ms,
+            key,
+            peer,
+        )
+
+    async def to_upload(self, limit: int = 32) -> list[str]:
+        rows = await self.rows("SELECT raw FROM envelopes WHERE uploaded = 0 LIMIT ?", limit)
+        return [row["raw"] for row in rows]
+
+    async def uploaded(self, hashes: list[str]) -> None:
+        for value in hashes:
+            await self.write("UPDATE envelopes SET uploaded = 1 WHERE sha256 = ?", value)
+
+    async def open_reds(self) -> list[str]:
+        """Reds without a clear of their own origin, in the order they came."""
+        rows = await self.rows(
+            "SELECT r.raw FROM envelopes r WHERE r.type = 'red' AND NOT EXISTS ("
+            " SELECT 1 FROM envelopes c WHERE c.type = 'clear' AND c.ref = r.key"
+            " AND c.origin = r.origin) ORDER BY r.at"
+        )
+        return [row["raw"] for row in rows]
+
+    async def events(self, limit: int) -> list[str]:
+        rows = await self.rows(
+            "SELECT raw FROM envelopes WHERE type = 'clear' ORDER BY at DESC LIMIT ?", limit
+        )
+        return [*await self.open_reds(), *(row["raw"] for row in rows)]
+
+    async def broadcasts(self, origin: str, limit: int) -> list[Broadcast]:
+        """What `origin` sent to peers, newest first, with who acknowledged it and how fast."""
+        rows = await self.rows(
+            "SELECT e.key, e.raw, e.type, e.at, d.peer, d.acked_ms FROM envelopes e"
+            " JOIN deliveries d USING (key) WHERE e.key IN ("
+            "  SELECT key FROM envelopes WHERE origin = ? AND type IN ('red', 'clear', 'proven')"
+            "  ORDER BY epoch DESC, sequence DESC LIMIT ?)"
+            " ORDER BY e.epoch DESC, e.sequence DESC",
+            origin,
+            limit,
+        )
+        found: dict[str, Broadcast] = {}
+        for row in rows:
+            known = found.setdefault(
+                row["key"], Broadcast(key=row["key"], type=row["type"], issued=row["at"])
+            )
+            if row["acked_ms"] is not None:
+                acked = {**known.acked_ms, row["peer"]: round(row["acked_ms"], 1)}
+                found[row["key"]] = known.model_copy(update={"acked_ms": acked})
+        return list(found.values())
+
+    async def attestations(self, order: str) -> list[str]:
+        rows = await self.rows(
+            "SELECT raw FROM envelopes WHERE type = 'attestation' AND ref = ? ORDER BY at", order
+        )
+        return [row["raw"] for row in rows]
+
+    async def below_floor(self, origin: str, epoch: int, sequence: int) -> bool:
+        rows = await self.rows("SELECT epoch, sequence FROM floors WHERE origin = ?", origin)
+        return bool(rows) and (epoch, sequence) <= (rows[0]["epoch"], rows[0]["sequence"])
+
+    async def prune(self, before: float) -> int:
+        """Forget what is closed and older than `before`; the floors keep it from coming back."""
+
+        def work() -> int:
+            with self._db:
+                self._db.execute(_RAISE_FLOORS, (before,))
+                self._db.execute(
+                    "DELETE FROM deliveries WHERE key IN"
+                    f" (SELECT key FROM envelopes WHERE {_PRUNABLE})",
+                    (before,),
+                )
+                return self._db.execute(
+                    f"DELETE FROM envelopes WHERE {_PRUNABLE}", (before,)
+                ).rowcount
+
+        return await self._do(work)
+
+    async def block(self, release: str, reason: str, at: float) -> None:
+        await self.write(
+            "INSERT INTO blocklist VALUES (?, ?, ?) ON CONFLICT (release) DO NOTHING",
+            release,
+            reason,
+            at,
+        )
+
+    async def blocked(self, release: str) -> str | None:
+        """Why this release failed here before; None when it did not."""
+        rows = await self.rows("SELECT reason FROM blocklist WHERE release = ?", release)
+        return rows[0]["reason"] if rows else None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, check_same_thread=False, timeout=10)
+    db.row_factory = sqlite3.Row
+    path.chmod(0o600)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA fullfsync = 1")
+    db.execute("PRAGMA checkpoint_fullfsync = 1")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
+    if version == 0:
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    return db

@@ -1,0 +1,121 @@
+"""What the steps are given. Nothing in here decides, and nothing in here remembers a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from agent.config import AgentConfig
+from agent.layout import Layout
+from agent.openclaw.cli import OpenClaw
+from agent.openclaw.gateway import Gateway
+from agent.service.base import GatewayService, ServiceSpec
+from agent.upgrade.bookmark import Bookmarks
+from agent.upgrade.record import Record
+from shared.clock import Clock
+from shared.errors import RollcallError
+from shared.messages import RedKind
+from shared.npm import Npm
+from shared.readiness import ReadinessDocument
+from shared.release import Release
+from shared.roster import Role
+
+
+class StepFailed(RollcallError):  # noqa: N818 - an outcome of a step, and read as one
+    """The phase did not come true. Its reason is journalled, shown, and broadcast."""
+
+    code = "step-failed"
+
+
+class Readiness(Protocol):
+    async def refresh(self, ids: list[str] | None = None) -> ReadinessDocument: ...
+    def document(self) -> ReadinessDocument: ...
+    def forget(self) -> None: ...
+
+
+class ReleaseSource(Protocol):
+    """Signed releases and their files, checked against the fleet's keys and hashes."""
+
+    async def release(self, release: str) -> Release: ...
+    async def lock(self, release: Release) -> bytes: ...
+    async def artifact(self, release: Release, sha256: str) -> bytes: ...
+
+
+class Attestors(Protocol):
+    async def collect(
+        self, order: str, release: Release, ready_probe_sha256: str, timeout_s: float
+    ) -> list[str]: ...
+
+
+class Alarm(Protocol):
+    """Reds of this node, raised once per `topic` whatever happens in between."""
+
+    async def raise_red(self, topic: str, kind: RedKind, reason: str, release: str) -> None: ...
+    async def block(self, release: str, reason: str) -> None: ...
+    async def blocked(self, release: str) -> str | None: ...
+    def frozen(self) -> str | None: ...
+
+
+class Weight(Protocol):
+    """The share of traffic this node takes: 0 while it is drained, durable."""
+
+    async def set(self, percent: int) -> None: ...
+    def get(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Deps:
+    """Everything a step may touch, made once by the composition root."""
+
+    config: AgentConfig
+    layout: Layout
+    role: Role
+    clock: Clock
+    npm: Npm
+    service: GatewayService
+    gateway: Gateway
+    readiness: Readiness
+    releases: ReleaseSource
+    attestors: Attestors
+    alarm: Alarm
+    weight: Weight
+    bookmarks: Bookmarks
+    progress: Callable[[str], None]
+
+    def tree(self, release: str) -> Path:
+        return self.layout.releases / release
+
+    def openclaw(self, tree: Path) -> OpenClaw:
+        return OpenClaw(self.config.openclaw.tools(), tree, self.config.gateway.home)
+
+    def service_spec(self) -> ServiceSpec:
+        """Through `current`, so that an upgrade changes a link and not the service (law 6)."""
+        openclaw = self.openclaw(self.layout.current)
+        port = str(self.config.gateway.port)
+        return ServiceSpec(
+            argv=tuple(openclaw.argv("gateway", "--port", port)),
+            env=openclaw.environment(),
+            cwd=self.config.gateway.home,
+            log=self.layout.logs / "gateway.log",
+        )
+
+
+@dataclass(frozen=True)
+class Context:
+    """One step's view: the dependencies, the record as the journal has it, and the signed release."""
+
+    deps: Deps
+    record: Record
+    release: Release | None
+
+    @property
+    def tree(self) -> Path:
+        return self.deps.tree(self.record.target.release)
+
+    def signed(self) -> Release:
+        """Raises StepFailed when the release could not be had; only a rollback goes without."""
+        if self.release is None:
+            raise StepFailed("the signed release is not at hand")
+        return self.release

@@ -1,0 +1,130 @@
+"""Performs what was decided, and has the journal remember it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from agent.upgrade.context import Context, Deps
+from agent.upgrade.decide import Enter, Perform, Rest, decide
+from agent.upgrade.journal import Journal
+from agent.upgrade.phases import FORWARD, Phase
+from agent.upgrade.record import Entry, Kind, Record
+from agent.upgrade.steps import STEPS
+from shared.errors import ConflictError, RollcallError
+from shared.release import Release
+from shared.report import Target
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """One upgrade at a time. `on_change` is called after every entry of the journal."""
+
+    def __init__(self, deps: Deps, journal: Journal, on_change: Callable[[], None]) -> None:
+        self._deps, self._journal, self._on_change = deps, journal, on_change
+        self._asked: asyncio.Event = asyncio.Event()
+        self._why = ""
+        self._busy = asyncio.Lock()
+
+    @property
+    def record(self) -> Record | None:
+        return self._journal.record
+
+    async def begin(self, target: Target, label: str) -> None:
+        """Journal a new upgrade and take it to its end, or to its rollback."""
+        upgrade = f"{target.order}".replace(":", "-")
+        data = {"target": target.model_dump(mode="json"), "label": label}
+        async with self._busy:
+            await self._append(upgrade, Kind.BEGIN, FORWARD[0], data)
+            await self._run()
+
+    async def resume(self) -> None:
+        """After a restart of the agent: go on from where the journal stands."""
+        async with self._busy:
+            if self.record is not None and not self.record.over:
+                log.info("upgrade resumed", upgrade=self.record.upgrade, phase=self.record.phase)
+                await self._run()
+
+    async def roll_back(self, reason: str) -> Record:
+        """An operator's rollback: of the upgrade that runs, or of the last one that ended well.
+
+        Raises ConflictError when there is nothing to go back from.
+        """
+        record = self.record
+        if record is not None and not record.over and record.phase in FORWARD:
+            self._why = reason
+            self._asked.set()
+        elif record is not None and record.phase is Phase.DONE:
+            async with self._busy:
+                await self._append(record.upgrade, Kind.REQUEST, record.phase, {"reason": reason})
+                await self._run()
+        else:
+            raise ConflictError(
+                "there is nothing to roll back from",
+                remedy="a rollback undoes the last finished upgrade, once",
+            )
+        async with self._busy:
+            if self.record is None:
+                raise ConflictError("the journal is empty")
+            return self.record
+
+    async def _run(self) -> None:
+        self._asked.clear()
+        while self.record is not None:
+            match decide(self.record):
+                case Rest():
+                    return
+                case Enter(phase):
+                    await self._append(self.record.upgrade, Kind.ENTER, phase, {})
+                case Perform(phase):
+                    await self._perform(self.record, phase)
+
+    async def _perform(self, record: Record, phase: Phase) -> None:
+        step = asyncio.create_task(self._step(record, phase), name=f"step-{phase}")
+        asked = asyncio.create_task(self._asked.wait())
+        try:
+            interruptible = {step, asked} if phase in FORWARD else {step}
+            await asyncio.wait(interruptible, return_when=asyncio.FIRST_COMPLETED)
+            if not step.done():
+                step.cancel()
+                await asyncio.wait({step})
+        finally:
+            asked.cancel()
+            step.cancel()
+        if step.cancelled():
+            self._asked.clear()
+            await self._append(record.upgrade, Kind.REQUEST, phase, {"reason": self._why})
+            return
+        kind, data = step.result()
+        await self._append(record.upgrade, kind, phase, data)
+
+    async def _step(self, record: Record, phase: Phase) -> tuple[Kind, dict[str, Any]]:
+        """The step's outcome as a journal entry. Only cancellation passes through."""
+        step = STEPS[phase]
+        try:
+            context = Context(self._deps, record, await self._release(record, phase))
+            evidence = await step.done(context)
+            if evidence is None:
+                evidence = await step.act(context)
+        except RollcallError as error:
+            log.warning("step failed", phase=phase, reason=str(error))
+            return Kind.FAIL, {"reason": f"{phase}: {error}"}
+        except OSError as error:
+            log.warning("step failed", phase=phase, reason=str(error))
+            return Kind.FAIL, {"reason": f"{phase}: {error.strerror or error}"}
+        return Kind.PASS, evidence
+
+    async def _release(self, record: Record, phase: Phase) -> Release | None:
+        if phase not in FORWARD:
+            return None
+        return await self._deps.releases.release(record.target.release)
+
+    async def _append(self, upgrade: str, kind: Kind, phase: Phase, data: dict[str, Any]) -> None:
+        entry = Entry(at=self._deps.clock.now(), upgrade=upgrade, kind=kind, phase=phase, data=data)
+        await asyncio.to_thread(self._journal.append, entry)
+        log.info("journal", upgrade=upgrade, kind=kind, phase=phase)
+        self._on_change()

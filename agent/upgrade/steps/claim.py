@@ -1,0 +1,96 @@
+"""claimed: everything that can be refused is refused here, while nothing has been touched."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import ClassVar
+
+from agent.openclaw.settings import last_touched_version
+from agent.openclaw.tree import package_field, read_seal
+from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.phases import Phase
+from agent.upgrade.steps.base import Evidence
+from shared.command import run_command
+from shared.errors import BadInputError
+from shared.release import CORE, check_unexpired
+from shared.versions import OpenClawVersion
+
+SPACE_FACTOR = 2.5
+UNKNOWN_TREE_BYTES = 700 << 20
+
+
+class Claim:
+    phase: ClassVar = Phase.CLAIMED
+
+    async def done(self, context: Context) -> Evidence | None:
+        return None
+
+    async def act(self, context: Context) -> Evidence:
+        release = context.signed()
+        deps = context.deps
+        check_unexpired(release, deps.clock.now())
+        if reason := await deps.alarm.blocked(release.id):
+            raise StepFailed(
+                f"release {release.label} failed on this node before: {reason}",
+                remedy="freeze a corrected release under a new name",
+            )
+        if reason := deps.alarm.frozen():
+            raise StepFailed(f"this node is frozen by {reason}")
+        await self._check_engine(context, release.manifest.node_engine)
+        self._check_direction(context)
+        await asyncio.to_thread(self._check_space, context)
+        return await asyncio.to_thread(self._before, context)
+
+    async def _check_engine(self, context: Context, wanted: str) -> None:
+        """npm's own semver judges the range: OpenClaw's engines use forms that PEP 440 lacks."""
+        tools = context.deps.config.openclaw.tools()
+        semver = tools.npm_cli.parents[1] / "node_modules" / "semver" / "bin" / "semver.js"
+        env = tools.environment(context.deps.layout.home)
+        has = await run_command([str(tools.node), "--version"], env=env, timeout_s=30)
+        version = has.stdout.decode().strip()
+        fits = await run_command(
+            [str(tools.node), str(semver), "--range", wanted, version], env=env, timeout_s=30
+        )
+        if has.code != 0 or fits.code != 0:
+            raise StepFailed(
+                f"the release needs Node {wanted}; {tools.node} is {version or 'not runnable'}",
+                remedy="install a fitting Node and name it in agent.toml as openclaw.node",
+            )
+
+    def _check_direction(self, context: Context) -> None:
+        """State moves forward only (OPENCLAW.md, law 1): an older core cannot start on it."""
+        touched = last_touched_version(context.deps.config.gateway.state)
+        target = context.signed().manifest.openclaw
+        try:
+            older = touched is not None and OpenClawVersion(target) < OpenClawVersion(touched)
+        except BadInputError:
+            older = False
+        if older:
+            raise StepFailed(
+                f"OpenClaw {target} cannot start on state that {touched} has written",
+                remedy="to go back to the release before, use: rollcall-agent rollback",
+            )
+
+    def _check_space(self, context: Context) -> None:
+        if read_seal(context.tree) is not None:
+            return
+        layout = context.deps.layout
+        seal = read_seal(layout.current.resolve()) if layout.current.exists() else None
+        needed = int(SPACE_FACTOR * (seal.bytes if seal else UNKNOWN_TREE_BYTES))
+        free = shutil.disk_usage(layout.releases).free
+        if free < needed:
+            raise StepFailed(
+                f"{layout.releases} has {free >> 20} MiB free; the upgrade needs {needed >> 20} MiB",
+                remedy="make room and set the target again",
+            )
+
+    def _before(self, context: Context) -> Evidence:
+        current = context.deps.layout.current
+        if not current.exists():
+            return {"previous": None, "version_before": None}
+        tree = current.resolve()
+        return {
+            "previous": tree.name,
+            "version_before": package_field(tree / "node_modules" / CORE, "version"),
+        }

@@ -1,0 +1,41 @@
+"""frozen: evidence of what runs now, and the bookmark that undoes what follows (P5)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from agent.upgrade.bookmark import Bookmark
+from agent.upgrade.context import Context
+from agent.upgrade.phases import Phase
+from agent.upgrade.steps.base import Evidence
+
+
+class Freeze:
+    phase: ClassVar = Phase.FROZEN
+
+    async def done(self, context: Context) -> Evidence | None:
+        return None
+
+    async def act(self, context: Context) -> Evidence:
+        deps, record = context.deps, context.record
+        readiness = deps.readiness.document()
+        installed = ""
+        if deps.layout.current.exists():
+            installed = await deps.npm.list_installed(deps.layout.current.resolve())
+        bookmark = Bookmark(
+            upgrade=record.upgrade,
+            previous=record.fact(Phase.CLAIMED, "previous"),
+            previous_version=record.fact(Phase.CLAIMED, "version_before"),
+            created=deps.clock.now(),
+            weight=deps.weight.get(),
+            readiness=readiness.model_dump(mode="json"),
+            installed=installed,
+        )
+        await asyncio.to_thread(deps.bookmarks.write, bookmark)
+        return {
+            "ready_probe_sha256": readiness.ready_probe_sha256,
+            "evidence_sha256": readiness.evidence_sha256,
+            "lock_sha256": readiness.comparable.lock_sha256,
+            "weight": bookmark.weight,
+        }

@@ -1,0 +1,86 @@
+"""rolling_back: link, plugins, configuration, state and weight as they were; offline; never twice.
+
+The red goes out first: peers freeze while this node is still busy. Every part can be repeated after
+a crash. When even this fails the node is `stuck`, and whichever tree starts is left running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from agent.upgrade.bookmark import Bookmark
+from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.lastgood import LastGood, write_last_good
+from agent.upgrade.phases import Phase
+from agent.upgrade.steps.base import Evidence
+from agent.upgrade.steps.restart import outage, start_and_wait
+from agent.upgrade.steps.snapshot import wait_port_free
+from shared.durable import remove_link, switch_link
+from shared.errors import RollcallError
+from shared.messages import RedKind
+
+
+class RollBack:
+    phase: ClassVar = Phase.ROLLING_BACK
+
+    async def done(self, context: Context) -> Evidence | None:
+        return None
+
+    async def act(self, context: Context) -> Evidence:
+        deps, record = context.deps, context.record
+        release = record.target.release
+        await deps.alarm.raise_red(record.upgrade, RedKind.UPGRADE_FAILED, record.reason, release)
+        await deps.alarm.block(release, record.reason)
+        try:
+            return await self._undo(context)
+        except RollcallError as error:
+            await deps.alarm.raise_red(
+                f"{record.upgrade}:stuck", RedKind.STUCK, f"the rollback failed: {error}", release
+            )
+            await self._leave_something_running(context)
+            raise
+
+    async def _undo(self, context: Context) -> Evidence:
+        deps, record = context.deps, context.record
+        bookmark = await asyncio.to_thread(deps.bookmarks.read, record.upgrade)
+        if bookmark is None:
+            raise StepFailed("the bookmark of this upgrade is gone")
+        kept: list[str] = []
+        if bookmark.folders:
+            kept = await self._restore(context, bookmark)
+        await deps.weight.set(bookmark.weight)
+        if bookmark.previous is None:
+            return {"running": None, "kept": kept, "outage_s": None}
+        deps.progress("starting the previous release")
+        await start_and_wait(deps)
+        ready = deps.clock.now()
+        version = await deps.gateway.running_version(deps.openclaw(deps.layout.current))
+        if version != bookmark.previous_version:
+            raise StepFailed(f"{version} is running, not {bookmark.previous_version}")
+        good = LastGood(release=bookmark.previous, at=ready)
+        await asyncio.to_thread(write_last_good, deps.layout.home, good)
+        await deps.readiness.refresh()
+        return {"running": version, "kept": kept, "outage_s": outage(context, ready)}
+
+    async def _restore(self, context: Context, bookmark: Bookmark) -> list[str]:
+        """Only when the gateway was stopped for this upgrade: before that nothing was changed."""
+        deps = context.deps
+        deps.progress("stopping the gateway")
+        await deps.service.stop(deps.config.gateway.stop_timeout)
+        deps.readiness.forget()
+        await wait_port_free(context)
+        if bookmark.previous is None:
+            await asyncio.to_thread(remove_link, deps.layout.current)
+        else:
+            previous = deps.tree(bookmark.previous)
+            if not previous.is_dir():
+                raise StepFailed(f"the previous tree {previous} is gone")
+            await asyncio.to_thread(switch_link, deps.layout.current, previous)
+        deps.progress("restoring state and workspaces")
+        return await asyncio.to_thread(deps.bookmarks.restore, bookmark)
+
+    async def _leave_something_running(self, context: Context) -> None:
+        deps = context.deps
+        if deps.layout.current.exists() and await deps.service.alive() is None:
+            await deps.service.start(deps.service_spec())

@@ -1,0 +1,26 @@
+"""good: traffic again, and this release is the last known good one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from agent.upgrade.context import Context
+from agent.upgrade.lastgood import LastGood, write_last_good
+from agent.upgrade.phases import Phase
+from agent.upgrade.steps.base import Evidence
+
+
+class Settle:
+    phase: ClassVar = Phase.GOOD
+
+    async def done(self, context: Context) -> Evidence | None:
+        return None
+
+    async def act(self, context: Context) -> Evidence:
+        deps, release = context.deps, context.record.target.release
+        weight = context.record.fact(Phase.FROZEN, "weight") or 100
+        await deps.weight.set(int(weight))
+        good = LastGood(release=release, at=deps.clock.now())
+        await asyncio.to_thread(write_last_good, deps.layout.home, good)
+        return {"weight": weight}
