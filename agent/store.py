@@ -123,7 +123,7 @@ class Store:
             value,
         )
 
-    async def add(self, message: Message, ref: str, at: float, peers: list[str]) -> bool:
+    async def add(self, message: Message, at: float, peers: list[str]) -> bool:
         """Keep an envelope, and owe it to `peers`; False when it is known already."""
 
         def work() -> bool:
@@ -140,7 +140,7 @@ class Store:
                         payload.epoch,
                         payload.sequence,
                         payload.body.type,
-                        ref,
+                        message.ref,
                         message.raw,
                         at,
                     ),

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import Key
 
 from shared.canonical import canonical_json, parse_json
 from shared.errors import BadInputError, UntrustedError
@@ -60,7 +61,7 @@ def open_envelope(
     envelope = _read(raw, max_bytes)
     if envelope.payload_type != payload_type:
         raise UntrustedError(f"an envelope of type {envelope.payload_type!r}, not {payload_type!r}")
-    keys = [key.for_verifying() for key in trusted if key.keyid in envelope.signatures]
+    keys: list[Key] = [key.for_verifying() for key in trusted if key.keyid in envelope.signatures]
     if not keys:
         raise UntrustedError("signed by no key that is trusted here")
     try:

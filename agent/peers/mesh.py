@@ -22,12 +22,10 @@ from shared.clock import Clock
 from shared.errors import BadInputError, NotFoundError, RollcallError, UntrustedError
 from shared.messages import (
     Ack,
-    Attestation,
     Body,
     Clear,
     Message,
     Payload,
-    Proven,
     Red,
     open_message,
     sign_message,
@@ -103,7 +101,7 @@ class Mesh:
         async with self._signing:
             message = self._sign(body, expires_in_s)
             self._sent_at[message.key] = self._clock.monotonic()
-            await self._store.add(message, _ref(message), self._clock.now(), peers)
+            await self._store.add(message, self._clock.now(), peers)
         if isinstance(body, Red | Clear):
             await self._reds_changed()
         for peer in peers:
@@ -154,7 +152,7 @@ class Mesh:
             raise UntrustedError("an old message, long closed")
 
     async def _keep(self, message: Message) -> None:
-        if not await self._store.add(message, _ref(message), self._clock.now(), []):
+        if not await self._store.add(message, self._clock.now(), []):
             return
         if isinstance(message.payload.body, Red | Clear):
             await self._reds_changed()
@@ -232,7 +230,7 @@ class Mesh:
         seconds = (
             self._clock.now() - delivery.at if sent is None else self._clock.monotonic() - sent
         )
-        await self._store.add(ack, body.ref, self._clock.now(), [])
+        await self._store.add(ack, self._clock.now(), [])
         await self._store.delivered(delivery.key, delivery.peer, max(0.0, seconds) * 1000)
         self._on_change()
 
@@ -280,14 +278,3 @@ class Mesh:
             found[message.key] = message
         return found
 
-
-def _ref(message: Message) -> str:
-    """What a message is about: the red of a clear, the order of a claim or an attestation."""
-    body = message.payload.body
-    match body:
-        case Clear() | Ack():
-            return body.ref
-        case Proven() | Attestation():
-            return body.order
-        case _:
-            return ""

@@ -4,7 +4,6 @@ check reads every file and is done before a tree is switched to."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 from agent.openclaw.tree import read_facts
@@ -18,9 +17,8 @@ class TreeProbe:
     id = "tree"
     timeout_s = 30.0
 
-    def __init__(self, current: Path, plugins: Callable[[], list[str]], period_s: float) -> None:
+    def __init__(self, current: Path, period_s: float) -> None:
         self._current = current
-        self._plugins = plugins
         self.period_s = period_s
         self.stale_after_s = 3 * period_s + self.timeout_s
 
@@ -28,7 +26,7 @@ class TreeProbe:
         if not self._current.is_symlink():
             return unknown("no release is installed")
         try:
-            facts = await asyncio.to_thread(read_facts, self._current.resolve(), self._plugins())
+            facts = await asyncio.to_thread(read_facts, self._current.resolve())
         except (UntrustedError, BadInputError, OSError) as error:
             return Reading(CheckStatus.FAIL, str(error))
         compared = {

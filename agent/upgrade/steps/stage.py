@@ -56,7 +56,7 @@ class Stage:
         partial = store / f"{prefix}{secrets.token_hex(4)}"
         try:
             await self._fill(context, release, partial)
-            seal = await asyncio.to_thread(_seal, partial, context.tree, release.id)
+            seal = await asyncio.to_thread(_seal, partial, context.tree, release)
         finally:
             await asyncio.to_thread(shutil.rmtree, partial, True)
         return {"tree_sha256": seal, "built_here": True}
@@ -90,8 +90,8 @@ def _write_project(partial: Path, files: dict[str, bytes]) -> None:
         path.write_bytes(body)
 
 
-def _seal(partial: Path, tree: Path, release: str) -> str:
-    seal = seal_tree(partial, release)
+def _seal(partial: Path, tree: Path, release: Release) -> str:
+    seal = seal_tree(partial, release.id, list(release.manifest.plugins))
     os.sync()
     partial.rename(tree)
     sync_directory(tree.parent)

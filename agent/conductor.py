@@ -1,0 +1,130 @@
+"""Connects what is wanted with what may begin: the pending upgrade, the freeze, the runner, the reds."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from agent.alarm import Alarms
+from agent.changes import Changes
+from agent.layout import Layout
+from agent.peers.mesh import Mesh
+from agent.readiness.monitor import Monitor
+from agent.upgrade.context import Deps
+from agent.upgrade.decide import Start, Wait, admit
+from agent.upgrade.journal import Journal
+from agent.upgrade.lastgood import read_last_good
+from agent.upgrade.record import JournalError, Record
+from agent.upgrade.runner import Runner
+from shared.clock import Clock
+from shared.durable import switch_link
+from shared.errors import RollcallError
+from shared.messages import Message, RedKind
+from shared.report import Target
+
+log = structlog.get_logger()
+
+TICK_S = 0.25
+
+
+class Conductor:
+    """Holds no phase: that is the journal's. `waiting` says why a set flag does not move the node."""
+
+    def __init__(
+        self,
+        deps: Deps,
+        journal: Journal,
+        mesh: Mesh,
+        alarms: Alarms,
+        monitor: Monitor,
+        changes: Changes,
+    ) -> None:
+        self._deps, self._journal = deps, journal
+        self._mesh, self._alarms, self._monitor, self._changes = mesh, alarms, monitor, changes
+        self.runner = Runner(deps, journal, changes.notify)
+        self.waiting = ""
+        self._target: Target | None = None
+
+    @property
+    def record(self) -> Record | None:
+        return self.runner.record
+
+    @property
+    def _layout(self) -> Layout:
+        return self._deps.layout
+
+    @property
+    def _clock(self) -> Clock:
+        return self._deps.clock
+
+    def told(self, target: Target | None) -> None:
+        """The coordinator's word: this node's target, or that there is none."""
+        self._target = target
+
+    async def recover(self) -> None:
+        """An unreadable journal means the last known good release and one red (fault 9). Then the
+        gateway is made to serve, unless an upgrade was cut short: that goes on by itself."""
+        try:
+            await asyncio.to_thread(self._journal.load)
+        except JournalError as error:
+            kept = await asyncio.to_thread(self._journal.set_aside, f"{self._clock.now():.0f}")
+            await asyncio.to_thread(self._to_last_good)
+            await self._alarms.raise_red(
+                f"journal:{kept.name}", RedKind.JOURNAL, f"{error}; kept as {kept.name}", None
+            )
+        if (self.record is None or self.record.over) and self._layout.current.exists():
+            try:
+                await self._deps.service.start(self._deps.service_spec())
+            except RollcallError as error:
+                log.error("gateway did not start", reason=str(error))
+
+    def _to_last_good(self) -> None:
+        good = read_last_good(self._layout.home)
+        if good is not None and (self._layout.releases / good.release).is_dir():
+            switch_link(self._layout.current, self._layout.releases / good.release)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._move(), name="conduct")
+            group.create_task(self._judge(), name="judge")
+
+    async def _move(self) -> None:
+        await self.runner.resume()
+        while True:
+            current = self._layout.current
+            step = admit(
+                self._target,
+                current.resolve().name if current.exists() else None,
+                self.record,
+                [_say(red) for red in self._mesh.frozen_by()],
+                [_say(red) for red in self._mesh.own_reds()],
+            )
+            self._wait_for(step.reason if isinstance(step, Wait) else "")
+            if isinstance(step, Start):
+                await self._begin(step.target)
+            await self._clock.sleep(TICK_S)
+
+    async def _begin(self, target: Target) -> None:
+        try:
+            release = await self._deps.releases.release(target.release)
+        except RollcallError as error:
+            self._wait_for(f"the release cannot be had: {error}")
+            return
+        await self.runner.begin(target, release.label)
+
+    def _wait_for(self, reason: str) -> None:
+        if reason != self.waiting:
+            self.waiting = reason
+            self._changes.notify()
+
+    async def _judge(self) -> None:
+        while True:
+            record = self.record
+            moving = record is not None and not record.over
+            await self._alarms.judge(self._monitor.document(), moving=moving)
+            await self._clock.sleep(TICK_S)
+
+
+def _say(red: Message) -> str:
+    return f"a red of {red.payload.origin} [{red.key}]"

@@ -1,0 +1,283 @@
+"""The composition root: everything is made here, once, and stopped in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from agent.alarm import Alarms
+from agent.api import control_app, peer_app, reading_app
+from agent.changes import Changes
+from agent.conductor import Conductor
+from agent.config import AgentConfig
+from agent.coordinator import Coordinator
+from agent.layout import Layout
+from agent.openclaw.cli import OpenClaw
+from agent.openclaw.gateway import Gateway
+from agent.peers.attest import Attestor
+from agent.peers.directory import Directory, parse_static
+from agent.peers.mdns import Discovery
+from agent.peers.mesh import Mesh
+from agent.peers.transport import Transport, open_client
+from agent.readiness.monitor import Monitor
+from agent.readiness.probes.digest import DigestProbe
+from agent.readiness.probes.doctor import DoctorProbe
+from agent.readiness.probes.gateway import GatewayProbe
+from agent.readiness.probes.memory import MemoryProbe
+from agent.readiness.probes.queue import QueueProbe
+from agent.readiness.probes.running import RunningProbe
+from agent.readiness.probes.tree import TreeProbe
+from agent.readiness.reading import Probe
+from agent.releases import Releases
+from agent.reporting import build_report
+from agent.service.process import ProcessService
+from agent.store import Store
+from agent.sync import Sync
+from agent.traffic import Traffic
+from agent.trust import Trust
+from agent.upgrade.bookmark import Bookmarks
+from agent.upgrade.context import Deps
+from agent.upgrade.journal import Journal
+from shared.clock import Clock
+from shared.durable import hold_lock, private_directory
+from shared.errors import ConfigError, RollcallError
+from shared.http import Server, session
+from shared.messages import Message
+from shared.npm import Npm
+from shared.readiness import ReadinessDocument
+from shared.report import NodeReport
+from shared.tls import server_context
+
+KEPT_S = 30 * 86400.0
+
+
+class Daemon:
+    """One agent: `start` wires it on an exit stack, `run` lives until it is cancelled."""
+
+    def __init__(self, config: AgentConfig, layout: Layout, trust: Trust, clock: Clock) -> None:
+        self._config, self._layout, self._trust, self._clock = config, layout, trust, clock
+        self._stack = AsyncExitStack()
+        self._changes = Changes()
+        self._directory = Directory()
+        self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
+        self._progress = ""
+        self._urls: dict[str, str] = {}
+
+    async def __aenter__(self) -> Daemon:
+        """Take the home and wire the parts. Raises ConflictError when another agent has the home."""
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        config, layout, stack = self._config, self._layout, self._stack
+        stack.enter_context(hold_lock(layout.lock, what=f"{layout.home}"))
+        self._store = await Store.open(layout.database)
+        stack.push_async_callback(self._store.close)
+        await self._store.prune(self._clock.now() - KEPT_S)
+        to_peers = await stack.enter_async_context(open_client(layout.tls))
+        to_gateway = await stack.enter_async_context(session(per_host=4))
+        self._gateway = Gateway(to_gateway, config.gateway.port)
+        self._coordinator = Coordinator(to_peers, self._trust.identity.url)
+        self.service = ProcessService(layout.service, self._clock, self._changes.notify)
+        self.monitor = Monitor(
+            self._trust.name, self._probes(), self._clock, self._changes.notify
+        )
+        await self._open_mesh(Transport(self._directory, to_peers))
+        self.conductor = Conductor(
+            self._deps(),
+            Journal(layout.journal / "upgrade.log"),
+            self.mesh,
+            self._alarms,
+            self.monitor,
+            self._changes,
+        )
+        self._sync = Sync(
+            self._coordinator,
+            self._trust,
+            self._store,
+            self._clock,
+            self.report,
+            self.conductor.told,
+        )
+        self._changes.listen(self._sync.changed)
+
+    async def _open_mesh(self, transport: Transport) -> None:
+        self.mesh = Mesh(
+            self._trust,
+            self._store,
+            transport,
+            self._clock,
+            await self._store.next_epoch(),
+            on_message=self._heard,
+            on_change=self._changes.notify,
+            compare_every_s=self._config.peers.sync_every,
+        )
+        await self.mesh.load()
+        self._attestor = Attestor(
+            self._trust, self.mesh, transport, self._store, self._clock, self.monitor.document
+        )
+        self._alarms = Alarms(
+            self.mesh, self._store, self._clock, self._config.probes.red_after
+        )
+
+    def _deps(self) -> Deps:
+        envelopes = private_directory(self._layout.home / "envelopes")
+        return Deps(
+            config=self._config,
+            layout=self._layout,
+            role=self._trust.role,
+            clock=self._clock,
+            npm=Npm(self._config.openclaw.tools()),
+            service=self.service,
+            gateway=self._gateway,
+            readiness=self.monitor,
+            releases=Releases(envelopes, self._trust.fleet, self._coordinator),
+            attestors=self._attestor,
+            alarm=self._alarms,
+            weight=self._traffic,
+            bookmarks=Bookmarks(self._layout.bookmarks),
+            progress=self._say,
+        )
+
+    def _probes(self) -> list[Probe]:
+        times, limits = self._config.probes, self._config.guards
+        gateway, current, alive = self._gateway, self._installed, self.service.alive
+        return [
+            TreeProbe(self._layout.current, times.tree_every),
+            GatewayProbe(gateway, times.gateway_every, limits.loop_p99_ms),
+            RunningProbe(gateway, current, alive, times.gateway_every),
+            DoctorProbe(current, times.doctor_every, self._config.upgrade.doctor_timeout),
+            QueueProbe(gateway, current, times.queue_every),
+            DigestProbe(gateway, current, times.queue_every),
+            MemoryProbe(alive, times.memory_every, limits.memory_bytes),
+        ]
+
+    def _installed(self) -> OpenClaw | None:
+        current = self._layout.current
+        if not current.exists():
+            return None
+        return OpenClaw(self._config.openclaw.tools(), current, self._config.gateway.home)
+
+    async def run(self) -> None:
+        """Recover, then serve. Cancellation stops the tasks; the gateway keeps running."""
+        await self.conductor.recover()
+        await self._listen()
+        async with asyncio.TaskGroup() as group:
+            for name, work in (
+                ("service", self.service.keep()),
+                ("readiness", self.monitor.run()),
+                ("mesh", self.mesh.run()),
+                ("sync", self._sync.run()),
+                ("conductor", self.conductor.run()),
+            ):
+                group.create_task(work, name=name)
+
+    async def _listen(self) -> None:
+        peers, api = self._config.peers, self._config.api
+        for_peers = Server(
+            peer_app(self, self.mesh, self._trust),
+            peers.host,
+            peers.port,
+            server_context(self._layout.tls, require_client=True),
+        )
+        readers = Server(reading_app(self), api.host, api.port)
+        for server in (for_peers, readers):
+            await server.start()
+            self._stack.push_async_callback(server.stop)
+        self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
+        await self._open_socket()
+        await self._look_for_peers(for_peers.port)
+
+    async def _look_for_peers(self, port: int) -> None:
+        peers = self._config.peers
+        for text in peers.static:
+            try:
+                self._directory.learn(*parse_static(text))
+            except ValueError as error:
+                raise ConfigError(f"{self._layout.config}: peers.static: {error}") from error
+        if not peers.mdns:
+            return
+        discovery = Discovery(
+            self._directory,
+            self._trust.peer_names,
+            self.mesh.peer_found,
+            fleet=self._trust.fleet.fleet,
+            name=self._trust.name,
+        )
+        self._stack.push_async_callback(discovery.stop)
+        await discovery.start(port=port, interfaces=peers.interfaces, advertise=peers.advertise)
+
+    async def _open_socket(self) -> None:
+        runner = web.AppRunner(control_app(self), access_log=None, shutdown_timeout=2)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        path = self._layout.socket
+        path.unlink(missing_ok=True)
+        try:
+            await web.UnixSite(runner, str(path)).start()
+        except OSError as error:
+            raise RollcallError(f"cannot open {path}: {error}") from error
+        path.chmod(0o600)
+        self._stack.callback(path.unlink, missing_ok=True)
+
+    def _say(self, text: str) -> None:
+        if text != self._progress:
+            self._progress = text
+            self._changes.notify()
+
+    def _heard(self, message: Message) -> None:
+        """A new message of a peer; what it freezes is frozen already."""
+        self._attestor.heard(message)
+        self._changes.notify()
+
+    def document(self) -> ReadinessDocument:
+        return self.monitor.document()
+
+    def weight(self) -> int:
+        return self._traffic.get()
+
+    async def report(self) -> NodeReport:
+        return build_report(
+            self._trust,
+            self.mesh,
+            self._directory,
+            self.monitor.document(),
+            self.conductor.record,
+            progress=self._progress,
+            waiting=self.conductor.waiting,
+            urls=self._urls,
+            broadcasts=await self.mesh.recent_broadcasts(),
+        )
+
+    async def roll_back(self, reason: str) -> NodeReport:
+        await self.conductor.runner.roll_back(reason)
+        return await self.report()
+
+    async def clear(self, key: str, reason: str) -> str:
+        return (await self.mesh.clear(key, reason)).key
+
+
+async def run_until_signal(daemon: Daemon) -> None:
+    """SIGTERM and SIGINT stop the agent in order; its gateway stays up for the next one."""
+    loop = asyncio.get_running_loop()
+    work = asyncio.create_task(_live(daemon), name="agent")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _live(daemon: Daemon) -> None:
+    async with daemon:
+        await daemon.run()

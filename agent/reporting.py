@@ -1,0 +1,76 @@
+"""What this node says of itself: the same report for the coordinator, the CLI and the status page."""
+
+from __future__ import annotations
+
+import agent
+from agent.peers.directory import Directory
+from agent.peers.mesh import Mesh
+from agent.trust import Trust
+from agent.upgrade.phases import Phase
+from agent.upgrade.record import Record
+from shared.messages import Message
+from shared.readiness import ReadinessDocument
+from shared.report import Broadcast, NodeReport, ReadinessSummary, UpgradeReport
+
+
+def build_report(
+    trust: Trust,
+    mesh: Mesh,
+    directory: Directory,
+    document: ReadinessDocument,
+    record: Record | None,
+    *,
+    progress: str,
+    waiting: str,
+    urls: dict[str, str],
+    broadcasts: list[Broadcast],
+) -> NodeReport:
+    compared = document.comparable
+    return NodeReport(
+        node=trust.name,
+        agent_version=agent.__version__,
+        release=compared.release,
+        version_on_disk=compared.core_on_disk,
+        version_running=compared.core_running,
+        readiness=ReadinessSummary(
+            status=document.status,
+            reason=document.reason,
+            ready_probe_sha256=document.ready_probe_sha256,
+            evidence_sha256=document.evidence_sha256,
+        ),
+        upgrade=None if record is None else upgrade_report(record, progress),
+        waiting=waiting,
+        frozen_by=[red.key for red in mesh.frozen_by()],
+        open_reds=[_say(red) for red in mesh.open_reds()],
+        broadcasts=broadcasts,
+        peers={name: directory.how(name) for name in trust.peer_names()},
+        urls=urls,
+    )
+
+
+def upgrade_report(record: Record, progress: str) -> UpgradeReport:
+    """`version_after` is what the node ended on: the target, or after a rollback what was before."""
+    outage = record.fact(Phase.ROLLING_BACK, "outage_s")
+    if outage is None:
+        outage = record.fact(Phase.RESTARTED, "outage_s")
+    back = record.fact(Phase.ROLLING_BACK, "running")
+    return UpgradeReport(
+        order=record.target.order,
+        release=record.target.release,
+        phase=record.phase,
+        detail="" if record.over else progress,
+        outcome=record.phase if record.over else None,
+        reason=record.reason,
+        version_before=record.fact(Phase.CLAIMED, "version_before"),
+        version_after=back or record.fact(Phase.RESTARTED, "running"),
+        began=record.began,
+        ended=record.ended,
+        outage_s=outage,
+        spent_s=record.spent,
+        attested_by=record.fact(Phase.ATTESTED, "attested_by") or [],
+    )
+
+
+def _say(red: Message) -> str:
+    reason = getattr(red.payload.body, "reason", "")
+    return f"{red.payload.origin}: {reason} [{red.key}]"[:500]

@@ -1,0 +1,107 @@
+"""Sync with the coordinator: one waiting request for news, and one at once for each change here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from agent.coordinator import Coordinator
+from agent.store import Store
+from agent.trust import Trust
+from shared.clock import Clock
+from shared.errors import RollcallError
+from shared.report import NodeReport, SyncAnswer, SyncRequest, Target
+
+log = structlog.get_logger()
+
+WAIT_S = 20.0
+HEARTBEAT_S = 5.0
+BATCH_S = 0.1
+LONGEST_RETRY_S = 10.0
+
+
+class Sync:
+    """`report` builds what to say; `on_target` is told the pending upgrade after every answer.
+
+    Without the coordinator nothing new starts: the last target it gave stays in the daemon's memory
+    only, and a restarted agent waits until it hears one again.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        trust: Trust,
+        store: Store,
+        clock: Clock,
+        report: Callable[[], Awaitable[NodeReport]],
+        on_target: Callable[[Target | None], None],
+    ) -> None:
+        self._coordinator, self._trust, self._store = coordinator, trust, store
+        self._clock, self._report, self._on_target = clock, report, on_target
+        self._generation = 0
+        self._news = asyncio.Event()
+        self.connected = False
+
+    def changed(self) -> None:
+        """Something here is worth telling now."""
+        self._news.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(), name="sync-listen")
+            group.create_task(self._tell(), name="sync-tell")
+
+    async def _listen(self) -> None:
+        delay = 0.2
+        while True:
+            try:
+                await self._exchange(WAIT_S)
+                delay = 0.2
+            except RollcallError as error:
+                self._lost(error)
+                await self._clock.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+                delay = min(delay * 2, LONGEST_RETRY_S)
+
+    async def _tell(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            self._news.clear()
+            try:
+                await self._exchange(0)
+            except RollcallError as error:
+                self._lost(error)
+                await self._clock.sleep(1.0)
+            await self._clock.sleep(BATCH_S)
+
+    async def _exchange(self, wait_s: float) -> None:
+        request = SyncRequest(
+            report=await self._report(),
+            generation=self._generation,
+            wait_s=wait_s,
+            roster_epoch=self._trust.roster.epoch,
+            messages=await self._store.to_upload(),
+        )
+        await self._apply(await self._coordinator.sync(request))
+
+    async def _apply(self, answer: SyncAnswer) -> None:
+        if not self.connected:
+            log.info("coordinator reached")
+        self.connected = True
+        await self._store.uploaded(answer.stored)
+        if answer.roster is not None:
+            await self._trust.accept_roster(answer.roster.encode())
+        if answer.generation >= self._generation:
+            self._generation = answer.generation
+            self._on_target(answer.target)
+
+    def _lost(self, error: RollcallError) -> None:
+        if self.connected:
+            log.warning("coordinator lost", reason=str(error))
+        self.connected = False

@@ -1,0 +1,65 @@
+"""`POST /v1/sync`: a node's report in, its target and the roster out; waits for news if asked to."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from coordinator.api.access import Access
+from coordinator.fleet import FleetState
+from coordinator.notifier import Notifier
+from coordinator.rollout.engine import Engine
+from shared.errors import BadInputError, UntrustedError
+from shared.http import read_wire, wire_response
+from shared.report import SyncAnswer, SyncRequest, Target
+from shared.wire import PROTOCOL
+
+LONGEST_WAIT_S = 25.0
+
+
+class SyncApi:
+    def __init__(self, fleet: FleetState, engine: Engine, notifier: Notifier) -> None:
+        self._fleet, self._engine, self._notifier = fleet, engine, notifier
+
+    def routes(self, app: web.Application, access: Access) -> None:
+        self._access = access
+        app.router.add_post("/v1/sync", self.sync)
+
+    async def sync(self, request: web.Request) -> web.Response:
+        name = self._access.node(request)
+        asked = await read_wire(request, SyncRequest)
+        if asked.protocol != PROTOCOL:
+            raise BadInputError(
+                f"protocol {asked.protocol}; this coordinator speaks {PROTOCOL}",
+                remedy="bring agent and coordinator to releases that overlap",
+            )
+        if asked.report.node != name:
+            raise UntrustedError(f"{name!r} reported in the name of {asked.report.node!r}")
+        stored = await self._fleet.hear(asked.report, asked.messages)
+        target = await self._wait_for_news(name, asked)
+        newer = self._fleet.roster.epoch > asked.roster_epoch
+        return wire_response(
+            SyncAnswer(
+                generation=self._notifier.generation,
+                target=target,
+                roster=self._fleet.roster_raw if newer else None,
+                stored=stored,
+            )
+        )
+
+    async def _wait_for_news(self, name: str, asked: SyncRequest) -> Target | None:
+        """Every report of any node is news to somebody; here only this node's target and the roster
+        count, so that waiting nodes are not woken for each other's heartbeats."""
+        before = target = await self._engine.target_of(name)
+        seen = self._notifier.generation
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + min(asked.wait_s, LONGEST_WAIT_S)
+        while target == before and self._fleet.roster.epoch <= asked.roster_epoch:
+            left = ends - loop.time()
+            if left <= 0:
+                break
+            seen = await self._notifier.wait_beyond(seen, left)
+            target = await self._engine.target_of(name)
+        return target
+

@@ -1,0 +1,94 @@
+"""How the CLI reaches the coordinator: its address, the fleet's authority, an operator's token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.canonical import parse_json
+from shared.durable import read_secret
+from shared.errors import ConfigError
+from shared.http import call, session
+from shared.roster import COORDINATOR_HOST
+from shared.rollout import FleetView
+from shared.tls import client_context
+from shared.wire import describe
+
+DEFAULT_CONFIG = Path("~/.config/rollcall/config.toml")
+MAX_ANSWER = 32 << 20
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "--config", envvar="ROLLCALL_CONFIG", help="Where the coordinator is and how to speak to it."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+
+
+class ClientConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    ca_file: Path
+    token_file: Path
+
+
+def load_client_config(path: Path) -> ClientConfig:
+    path = path.expanduser()
+    try:
+        return ClientConfig.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist",
+            remedy="the coordinator wrote one as operator.toml in its home: pass it with --config",
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error)}") from error
+
+
+class Client:
+    """Calls the API; refusals become errors with the coordinator's own words."""
+
+    def __init__(self, path: Path) -> None:
+        self._config = load_client_config(path)
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self._json("GET", path)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._json("POST", path, json.dumps(body).encode())
+
+    def send(self, method: str, path: str, body: bytes) -> None:
+        asyncio.run(self.ask(method, path, body))
+
+    def watch(self, generation: int) -> FleetView:
+        raw = asyncio.run(self.ask("GET", f"/v1/watch?generation={generation}"))
+        return FleetView.from_bytes(raw, max_bytes=MAX_ANSWER)
+
+    def _json(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        value = parse_json(asyncio.run(self.ask(method, path, body)), max_bytes=MAX_ANSWER)
+        return value if isinstance(value, dict) else {}
+
+    async def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        token = (await asyncio.to_thread(read_secret, self._config.token_file)).decode().strip()
+        context = client_context(self._config.ca_file)
+        headers = {"Authorization": f"Bearer {token}"}
+        async with session(context=context, headers=headers) as client:
+            return await call(
+                client,
+                method,
+                self._config.url + path,
+                data=body,
+                timeout_s=60,
+                max_answer=MAX_ANSWER,
+                server_hostname=COORDINATOR_HOST,
+            )

@@ -1,0 +1,58 @@
+"""`rollcall coordinator …`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.errors import UsageError
+from shared.terminal import print_json, run_async, say
+
+app = typer.Typer(help="Run the coordinator.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Run the coordinator."""
+
+
+@app.command()
+def serve(
+    home: Annotated[Path, typer.Option(envvar="ROLLCALL_COORDINATOR_HOME", help="Its home.")],
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "127.0.0.1:7443",
+    url: Annotated[
+        str | None, typer.Option(help="What nodes dial, when it is not the listener's address.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The fleet's name, at the first start.")] = "fleet",
+    release_key: Annotated[
+        list[Path] | None,
+        typer.Option(help="An operator's public key, at the first start. May be given again."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Announce readiness as JSON.")] = False,
+) -> None:
+    """Serve until stopped. The first start makes the fleet: its authority, roster key and token."""
+    from coordinator.home import HomePaths
+    from coordinator.server import Settings, run_until_signal
+    from shared import logs
+    from shared.clock import SystemClock
+    from shared.keys import load_public_key
+
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"--listen {listen!r} is not HOST:PORT")
+    if url is not None and not url.startswith("https://"):
+        raise UsageError(f"--url {url!r} does not begin with https://")
+    keys = [load_public_key(path) for path in release_key or []]
+    paths = HomePaths(home)
+    settings = Settings(paths, name, host.strip("[]"), int(port), url, keys)
+    logs.configure(home / "logs" / "coordinator.log")
+
+    def ready(address: str) -> None:
+        if as_json:
+            print_json({"url": address, "config": str(paths.client)})
+        else:
+            say(f"coordinator on {address}; operators use --config {paths.client}")
+
+    run_async(run_until_signal(settings, SystemClock(), ready))

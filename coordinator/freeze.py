@@ -1,0 +1,156 @@
+"""Freezing a release: resolve once, sign, and every node installs the same bytes ever after."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shared.canonical import parse_json, sha256_hex
+from shared.errors import BadInputError
+from shared.lock import parse_lock
+from shared.npm import Npm
+from shared.release import (
+    CORE,
+    MAX_ARTIFACT_BYTES,
+    Artifact,
+    ReleaseManifest,
+    SchemaVersions,
+)
+from shared.versions import OpenClawVersion
+
+ARTIFACTS = "artifacts"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an operator asks for. `artifacts` maps a package name to a tarball no registry has."""
+
+    version: str
+    name: str | None = None
+    plugins: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    overlay: dict[str, dict[str, Any]] = field(default_factory=dict)
+    days: float = 90
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A manifest to sign, and the files it names, by SHA-256."""
+
+    manifest: ReleaseManifest
+    files: dict[str, bytes]
+
+
+async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str], None]) -> Frozen:
+    """Resolve the lock of a release in a scratch project.
+
+    Raises BadInputError when core or a plugin stands twice, CommandError when npm cannot resolve.
+    """
+    OpenClawVersion(request.version)
+    with tempfile.TemporaryDirectory(prefix="rollcall-freeze-") as scratch:
+        project = Path(scratch)
+        tarballs = _copy_artifacts(request, project)
+        about = await _about(request, npm)
+        dependencies = _dependencies(request)
+        draft = ReleaseManifest(
+            name=request.name or request.version,
+            openclaw=request.version,
+            plugins=_plugin_versions(request),
+            dependencies=dependencies,
+            lock_sha256="0" * 64,
+            artifacts=[Artifact(file=n, sha256=sha256_hex(b), size=len(b)) for n, b in tarballs.items()],
+            allow_scripts=[CORE],
+            node_engine=about.engine,
+            schema_versions=about.schema,
+            overlay=request.overlay,
+            created=now,
+            expires=now + request.days * 86400,
+        )
+        (project / "package.json").write_text(json.dumps(draft.package_json()))
+        progress(f"resolving openclaw@{request.version} with npm")
+        await npm.lock(project)
+        lock = (project / "package-lock.json").read_bytes()
+    _check_lock(lock, draft)
+    manifest = draft.model_copy(update={"lock_sha256": sha256_hex(lock)})
+    files = {manifest.lock_sha256: lock}
+    files.update({sha256_hex(body): body for body in tarballs.values()})
+    return Frozen(manifest, files)
+
+
+def _check_lock(raw: bytes, draft: ReleaseManifest) -> None:
+    lock = parse_lock(raw)
+    names = [CORE, *draft.plugins]
+    if twice := lock.duplicates_of(names):
+        raise BadInputError(f"the resolved tree has {twice[0]} more than once")
+    wanted = {CORE: draft.openclaw, **draft.plugins}
+    for name in names:
+        if lock.version_of(name) != wanted[name]:
+            raise BadInputError(f"npm resolved {name} to {lock.version_of(name)}, not {wanted[name]}")
+
+
+def _copy_artifacts(request: Request, project: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    (project / ARTIFACTS).mkdir()
+    for path in request.artifacts.values():
+        if not path.is_file():
+            raise BadInputError(f"{path} is not a file")
+        if path.stat().st_size > MAX_ARTIFACT_BYTES:
+            raise BadInputError(f"{path} is larger than {MAX_ARTIFACT_BYTES >> 20} MiB")
+        shutil.copyfile(path, project / ARTIFACTS / path.name)
+        found[path.name] = path.read_bytes()
+    return found
+
+
+def _dependencies(request: Request) -> dict[str, str]:
+    wanted = {CORE: request.version, **request.plugins}
+    for name, path in request.artifacts.items():
+        wanted[name] = f"file:{ARTIFACTS}/{path.name}"
+    return wanted
+
+
+def _plugin_versions(request: Request) -> dict[str, str]:
+    packed = {
+        name: str(read_package(path).get("version"))
+        for name, path in request.artifacts.items()
+        if name != CORE
+    }
+    return {**request.plugins, **packed}
+
+
+@dataclass(frozen=True)
+class _About:
+    engine: str
+    schema: SchemaVersions
+
+
+async def _about(request: Request, npm: Npm) -> _About:
+    """Node engine and schema versions: both readable before anything is installed."""
+    if CORE in request.artifacts:
+        package = read_package(request.artifacts[CORE])
+        engines, own = package.get("engines", {}), package.get(CORE, {})
+        engine, schema = engines.get("node", "*"), own.get("schemaVersions")
+    else:
+        seen = await npm.view(CORE, request.version, "openclaw.schemaVersions", "engines.node")
+        engine, schema = seen.get("engines.node", "*"), seen.get("openclaw.schemaVersions")
+    return _About(str(engine), SchemaVersions.from_value(schema or {}))
+
+
+def read_package(tarball: Path) -> dict[str, Any]:
+    """package.json inside an npm tarball, read without unpacking anything to disk."""
+    try:
+        with tarfile.open(tarball, "r:gz") as archive:
+            member = archive.getmember("package/package.json")
+            file = archive.extractfile(member) if member.isfile() else None
+            raw = file.read(1 << 20) if file is not None else b""
+    except (tarfile.TarError, KeyError, OSError, EOFError) as error:
+        raise BadInputError(f"{tarball} is not an npm tarball: {error}") from error
+    value = parse_json(raw)
+    if not isinstance(value, dict):
+        raise BadInputError(f"{tarball}: package.json is not an object")
+    return value

@@ -1,0 +1,32 @@
+"""Wakes whoever waits for news. The generation never goes back, also not over a restart."""
+
+from __future__ import annotations
+
+import asyncio
+
+RESTART_STEP = 1_000_000
+
+
+class Notifier:
+    def __init__(self, boot: int) -> None:
+        self._generation = boot * RESTART_STEP
+        self._news = asyncio.Event()
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    def notify(self) -> None:
+        self._generation += 1
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def wait_beyond(self, generation: int, timeout_s: float) -> int:
+        """Returns the generation at once when it is newer, else at the next change or the timeout."""
+        if self._generation <= generation and timeout_s > 0:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+        return self._generation

@@ -1,0 +1,139 @@
+"""The rollout as a function: (rollout, what is known of the nodes, now) -> rollout, with a reason for
+every node. It sets flags by moving a node to `pending`; what an agent does with one is its own matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.messages import Verdict
+from shared.rollout import (
+    FINAL,
+    NodeState,
+    NodeView,
+    RedView,
+    Rollout,
+    RolloutNode,
+    RolloutState,
+)
+
+SILENT_AFTER_S = 30.0
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What the decision rests on. `peers` are the live nodes of the roster."""
+
+    nodes: Mapping[str, NodeView]
+    reds: list[RedView]
+
+    def open_reds(self) -> list[RedView]:
+        return [red for red in self.reds if red.open]
+
+    def silent(self, now: float) -> list[str]:
+        return sorted(
+            name
+            for name, node in self.nodes.items()
+            if node.heard is None or now - node.heard > SILENT_AFTER_S
+        )
+
+
+def decide(rollout: Rollout, fleet: Fleet, now: float) -> Rollout:
+    """Idempotent: with the same knowledge a second call changes nothing."""
+    nodes = [_observe(node, rollout, fleet, now) for node in rollout.nodes]
+    if rollout.state is RolloutState.RUNNING:
+        state, reason = _verdict(nodes, fleet)
+        if state is RolloutState.RUNNING:
+            nodes, reason = _advance(nodes, fleet, now)
+        else:
+            nodes = [_stay(node, reason, now) for node in nodes]
+    else:
+        state, reason = rollout.state, rollout.reason
+    ended = rollout.ended
+    if state is not RolloutState.RUNNING and ended is None:
+        ended = now
+    return rollout.model_copy(
+        update={"nodes": nodes, "state": state, "reason": reason, "ended": ended}
+    )
+
+
+def _observe(node: RolloutNode, rollout: Rollout, fleet: Fleet, now: float) -> RolloutNode:
+    """Where a node is, from its own last report; only a report of this very order counts."""
+    view = fleet.nodes.get(node.name)
+    if view is None or node.state in FINAL:
+        return node
+    upgrade = view.upgrade
+    if upgrade is None or upgrade.order != node.order:
+        return node
+    if upgrade.outcome is None:
+        detail = f"{upgrade.phase}: {upgrade.detail}" if upgrade.detail else upgrade.phase
+        return _with(node, NodeState.MOVING, detail, now)
+    if upgrade.outcome == "done":
+        missing = _missing(node, rollout, view, fleet)
+        if missing:
+            return _with(node, NodeState.MOVING, missing, now)
+        return _with(node, NodeState.DONE, "", now)
+    state = NodeState.ROLLED_BACK if upgrade.outcome == "rolled_back" else NodeState.FAILED
+    return _with(node, state, upgrade.reason, now)
+
+
+def _missing(node: RolloutNode, rollout: Rollout, view: NodeView, fleet: Fleet) -> str:
+    """What is still wanting before an upgraded node counts (P2); empty when nothing is."""
+    if view.release != rollout.release:
+        return "the node does not report the release yet"
+    if view.status is not Verdict.GREEN:
+        return f"the node is {view.status}: {view.reason}"
+    unsigned = sorted(set(fleet.nodes) - {node.name} - set(view.attested_by))
+    return f"attestations of {', '.join(unsigned)}" if unsigned else ""
+
+
+def _verdict(nodes: list[RolloutNode], fleet: Fleet) -> tuple[RolloutState, str]:
+    for red in fleet.open_reds():
+        return RolloutState.HALTED, f"red of {red.origin}: {red.reason}"[:2000]
+    for node in nodes:
+        if node.state in (NodeState.ROLLED_BACK, NodeState.FAILED):
+            return RolloutState.HALTED, f"{node.name} {node.state}: {node.reason}"[:2000]
+    if all(node.state is NodeState.DONE for node in nodes):
+        return RolloutState.SUCCEEDED, ""
+    return RolloutState.RUNNING, ""
+
+
+def _advance(
+    nodes: list[RolloutNode], fleet: Fleet, now: float
+) -> tuple[list[RolloutNode], str]:
+    """Set the flags of the first wave that is not done, if nobody is unheard of."""
+    wave = min(node.wave for node in nodes if node.state is not NodeState.DONE)
+    ahead = [node.name for node in nodes if node.wave == wave and node.state is not NodeState.DONE]
+    silent = fleet.silent(now)
+    moved = []
+    for node in nodes:
+        if node.wave == wave and node.state is NodeState.WAITING:
+            if silent:
+                reason = f"waits to hear of {', '.join(silent)}"
+                moved.append(_with(node, NodeState.WAITING, reason, now))
+            else:
+                moved.append(_with(node, NodeState.PENDING, "its flag is set", now))
+        elif node.state is NodeState.PENDING:
+            view = fleet.nodes.get(node.name)
+            waits = view.waiting if view is not None and view.waiting else "its flag is set"
+            moved.append(_with(node, NodeState.PENDING, waits, now))
+        elif node.state is NodeState.WAITING:
+            moved.append(_with(node, NodeState.WAITING, f"waits for {', '.join(ahead)}", now))
+        else:
+            moved.append(node)
+    return moved, f"waits to hear of {', '.join(silent)}" if silent else ""
+
+
+def _stay(node: RolloutNode, reason: str, now: float) -> RolloutNode:
+    """After a halt the flags that nobody took up are taken back."""
+    if node.state in (NodeState.WAITING, NodeState.PENDING):
+        return _with(node, NodeState.WAITING, f"stays: {reason}"[:2000], now)
+    return node
+
+
+def _with(node: RolloutNode, state: NodeState, reason: str, now: float) -> RolloutNode:
+    if node.state is state and node.reason == reason:
+        return node
+    since = node.since if node.state is state else now
+    return node.model_copy(update={"state": state, "reason": reason, "since": since})

@@ -1,0 +1,81 @@
+"""One engine, one writer. SQLite takes its write lock at the start of a transaction, not in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from shared.errors import RollcallError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """`read` and `write` hand out a connection; one task at a time, since SQLite has one writer and
+    one connection avoids the WAL-reset fault of older SQLite (LIBRARIES.md)."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> Database:
+        """Migrates to the newest schema. Raises RollcallError when the file is not usable."""
+        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=1, max_overflow=0)
+        event.listen(engine.sync_engine, "connect", _prepare)
+        event.listen(engine.sync_engine, "begin", _begin_immediate)
+        database = cls(engine)
+        try:
+            async with database.write() as connection:
+                await connection.run_sync(_migrate)
+        except DatabaseError as error:
+            await engine.dispose()
+            raise RollcallError(
+                f"{path} cannot be used: {error.orig}",
+                remedy="stop what else uses it, or restore it from a copy",
+            ) from error
+        except BaseException:
+            await engine.dispose()
+            raise
+        path.chmod(0o600)
+        return database
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end of the block."""
+        async with self._turn, self._engine.begin() as connection:
+            yield connection
+
+    read = write
+
+
+def _prepare(connection: Any, _: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
+                   "checkpoint_fullfsync = 1", "busy_timeout = 10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

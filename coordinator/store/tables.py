@@ -1,0 +1,84 @@
+"""The coordinator's tables. Times are seconds since the epoch; JSON columns hold wire models."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text))
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("joined", Float, nullable=False),
+    Column("revoked", Boolean, nullable=False, default=False),
+    Column("heard", Float),
+    Column("report", JSON),
+)
+
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("secret_sha256", String(64), primary_key=True),
+    Column("expires", Float, nullable=False),
+    Column("used_by", String(32)),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("envelope", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("created", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("body", JSON, nullable=False),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("key", String(96), nullable=False, unique=True),
+    Column("origin", String(32), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("ref", String(96), nullable=False),
+    Column("raw", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("messages_by_type", "type", "ref"),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("rollout", String(32), nullable=False),
+    Column("node", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("history_by_rollout", "rollout"),
+)

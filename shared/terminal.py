@@ -1,0 +1,76 @@
+"""What both command lines share: data to stdout, words to stderr, errors in one line, exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something it needs is missing, 4 halted, 5 timed out,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from shared.errors import RollcallError
+
+T = TypeVar("T")
+
+EXIT_MISSING = 3
+EXIT_HALTED = 4
+EXIT_TIMED_OUT = 5
+EXIT_INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """A word for the person at the terminal; never on stdout, where data goes."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"schemaVersion": 1, **value}, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: list[str], rows: list[list[str]], *, empty: str) -> None:
+    """Aligned for people at a terminal, tab-separated when piped."""
+    if not rows:
+        say(empty)
+        return
+    if not sys.stdout.isatty():
+        for row in [columns, *rows]:
+            sys.stdout.write("\t".join(row) + "\n")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def run_app(app: typer.Typer, prog: str) -> None:
+    """Run a command line; a RollcallError becomes one line and its exit code, never a traceback."""
+    try:
+        app(prog_name=prog)
+    except RollcallError as error:
+        say(f"{prog}: {error.message}")
+        if error.remedy:
+            say(f"  {error.remedy}")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        say(f"{prog}: interrupted")
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def main_of(app: typer.Typer, prog: str) -> Callable[[], None]:
+    return lambda: run_app(app, prog)
