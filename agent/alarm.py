@@ -47,11 +47,12 @@ class Alarms:
         reds = self._mesh.frozen_by()
         return f"a red of {reds[0].payload.origin}" if reds else None
 
-    async def judge(self, document: ReadinessDocument, *, moving: bool) -> None:
-        """Called on every tick. While an upgrade moves this node, its own phases judge readiness."""
-        if moving or document.status is not Verdict.RED:
+    async def judge(self, document: ReadinessDocument, *, kept: bool) -> None:
+        """Called on every tick. `kept` is False while there is no release to keep up, and while an
+        upgrade moves this node: then its own phases judge readiness."""
+        if not kept or document.status is not Verdict.RED:
             self._failed_since = None
-            if not moving and document.status is Verdict.GREEN:
+            if kept and document.status is Verdict.GREEN:
                 await self.end(READINESS_TOPIC, "readiness is green again")
             return
         now = self._clock.monotonic()

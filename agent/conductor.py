@@ -122,7 +122,8 @@ class Conductor:
         while True:
             record = self.record
             moving = record is not None and not record.over
-            await self._alarms.judge(self._monitor.document(), moving=moving)
+            kept = self._layout.current.exists() and not moving
+            await self._alarms.judge(self._monitor.document(), kept=kept)
             await self._clock.sleep(TICK_S)
 
 

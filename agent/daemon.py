@@ -172,7 +172,7 @@ class Daemon:
     async def run(self) -> None:
         """Recover, then serve. Cancellation stops the tasks; the gateway keeps running."""
         await self.conductor.recover()
-        await self._listen()
+        for_peers = await self._listen()
         async with asyncio.TaskGroup() as group:
             for name, work in (
                 ("service", self.service.keep()),
@@ -180,10 +180,12 @@ class Daemon:
                 ("mesh", self.mesh.run()),
                 ("sync", self._sync.run()),
                 ("conductor", self.conductor.run()),
+                ("discovery", self._discover(for_peers)),
             ):
                 group.create_task(work, name=name)
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> int:
+        """Open all doors; the port that peers dial."""
         peers, api = self._config.peers, self._config.api
         for_peers = Server(
             peer_app(self, self.mesh, self._trust),
@@ -197,9 +199,9 @@ class Daemon:
             self._stack.push_async_callback(server.stop)
         self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
         await self._open_socket()
-        await self._look_for_peers(for_peers.port)
+        return for_peers.port
 
-    async def _look_for_peers(self, port: int) -> None:
+    async def _discover(self, port: int) -> None:
         peers = self._config.peers
         for text in peers.static:
             try:
@@ -212,11 +214,16 @@ class Daemon:
             self._directory,
             self._trust.peer_names,
             self.mesh.peer_found,
+            self._clock,
             fleet=self._trust.fleet.fleet,
             name=self._trust.name,
         )
         self._stack.push_async_callback(discovery.stop)
-        await discovery.start(port=port, interfaces=peers.interfaces, advertise=peers.advertise)
+        started = await discovery.start(
+            port=port, interfaces=peers.interfaces, advertise=peers.advertise
+        )
+        if started:
+            await discovery.run()
 
     async def _open_socket(self) -> None:
         runner = web.AppRunner(control_app(self), access_log=None, shutdown_timeout=2)

@@ -1,7 +1,7 @@
 """mDNS: tell peers where this node listens, and note where they say they are (`_rollcall._tcp`).
 
-Nothing is read from TXT but the node id to try, and only ids in the roster are kept, so that a flood
-of strangers costs no memory and no dials (fault 34). A removal is ignored: absence means nothing.
+Only names in the roster are resolved and dialled, and a bounded number of others remembered by name, so
+that a flood of strangers costs little (fault 34). A removal is ignored: absence means nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from agent.peers.directory import Directory, Found, Hint
+from shared.clock import Clock
 from shared.wire import is_node_name
 
 log = structlog.get_logger()
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 SERVICE = "_rollcall._tcp.local."
 RESOLVE_MS = 3000
 MAX_RESOLVING = 64
+MAX_STRANGERS = 1024
+LOOK_AGAIN_S = 1.0
 
 
 class Discovery:
@@ -32,6 +35,7 @@ class Discovery:
         directory: Directory,
         wanted: Callable[[], list[str]],
         on_found: Callable[[str], None],
+        clock: Clock,
         *,
         fleet: str,
         name: str,
@@ -41,6 +45,8 @@ class Discovery:
         self._on_found = on_found
         self._suffix = f"-{fleet[:8]}.{SERVICE}"
         self._name = name
+        self._clock = clock
+        self._strangers: set[str] = set()
         self._resolving: set[asyncio.Task[None]] = set()
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
@@ -79,25 +85,42 @@ class Discovery:
             addresses=[socket.inet_aton(address) for address in addresses],
             port=port,
             properties={"id": self._name},
-            server=f"{self._name}{self._suffix.removesuffix(SERVICE)}.local.",
+            server=f"{self._name}{self._suffix.removesuffix(SERVICE)}local.",
         )
 
     def _heard(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
         node = name.removesuffix(self._suffix)
-        strange = node == name or not is_node_name(node) or node not in self._wanted()
-        if strange or state_change is ServiceStateChange.Removed:
+        if node in (name, self._name) or not is_node_name(node):
             return
-        if len(self._resolving) >= MAX_RESOLVING:
+        if state_change is ServiceStateChange.Removed:
             return
-        task = asyncio.get_running_loop().create_task(self._resolve(zeroconf, name, node))
-        self._resolving.add(task)
-        task.add_done_callback(self._resolving.discard)
+        if node in self._wanted():
+            self._resolve_soon(node)
+        elif len(self._strangers) < MAX_STRANGERS:
+            self._strangers.add(node)
 
-    async def _resolve(self, zeroconf: Zeroconf, name: str, node: str) -> None:
-        info = AsyncServiceInfo(SERVICE, name)
-        if not await info.async_request(zeroconf, RESOLVE_MS) or not info.port:
+    async def run(self) -> None:
+        """A node may be heard before the roster that names it has arrived: look at strangers again."""
+        while True:
+            await self._clock.sleep(LOOK_AGAIN_S)
+            for node in self._strangers.intersection(self._wanted()):
+                self._strangers.discard(node)
+                self._resolve_soon(node)
+
+    def _resolve_soon(self, node: str) -> None:
+        if len(self._resolving) < MAX_RESOLVING:
+            task = asyncio.get_running_loop().create_task(self._resolve(node))
+            self._resolving.add(task)
+            task.add_done_callback(self._resolving.discard)
+
+    async def _resolve(self, node: str) -> None:
+        if self._zeroconf is None:
+            return
+        info = AsyncServiceInfo(SERVICE, f"{node}{self._suffix}")
+        if not await info.async_request(self._zeroconf.zeroconf, RESOLVE_MS) or not info.port:
+            self._strangers.add(node)
             return
         for address in info.parsed_addresses(IPVersion.V4Only)[:4]:
             self._directory.learn(node, Hint(address, info.port, Found.MDNS))

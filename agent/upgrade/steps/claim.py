@@ -60,7 +60,10 @@ class Claim:
 
     def _check_direction(self, context: Context) -> None:
         """State moves forward only (OPENCLAW.md, law 1): an older core cannot start on it."""
+        current = context.deps.layout.current
         touched = last_touched_version(context.deps.config.gateway.state)
+        if touched is None and current.exists():
+            touched = package_field(current.resolve() / "node_modules" / CORE, "version")
         target = context.signed().manifest.openclaw
         try:
             older = touched is not None and OpenClawVersion(target) < OpenClawVersion(touched)

@@ -31,8 +31,9 @@ class Migrate:
                 remedy="configure OpenClaw on this node first (openclaw configure)",
             )
         touched = await asyncio.to_thread(last_touched_version, state)
+        before = context.record.fact(Phase.CLAIMED, "version_before")
         runs = 0
-        if touched is not None and touched != release.manifest.openclaw:
+        if {touched, before} - {None, release.manifest.openclaw}:
             runs = await self._fix(context)
         overlays = release.manifest.overlays_for(deps.role)
         await asyncio.to_thread(apply_overlays, state, overlays, context.tree)

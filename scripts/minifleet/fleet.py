@@ -1,0 +1,287 @@
+"""Three nodes and a coordinator on loopback, set up with the very commands that an operator types."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coordinator.cli.client import Client
+from scripts.minifleet.breakage import Breakage
+from scripts.minifleet.packages import pack_standin
+from scripts.minifleet.supervisor import Supervisor
+from scripts.minifleet.workspace import Workspace, free_port
+from shared.command import run_command
+from shared.errors import CommandError, RollcallError
+from shared.npm import Npm, find_tools
+from shared.roster import Role
+from shared.rollout import FleetView, RolloutState
+
+BIN = Path(sys.executable).parent
+UP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things may take: the stand-in is ready in a blink, the real one is not."""
+
+    ready_timeout_s: float
+    memory_bytes: int
+    queue_every_s: float
+    doctor_timeout_s: float
+    prove_timeout_s: float = 90.0
+    red_after_s: float = 8.0
+
+
+STANDIN = Pace(ready_timeout_s=8, memory_bytes=420 << 20, queue_every_s=5, doctor_timeout_s=20,
+               prove_timeout_s=20)
+REAL = Pace(ready_timeout_s=120, memory_bytes=2 << 30, queue_every_s=60, doctor_timeout_s=120)
+
+
+@dataclass
+class Node:
+    name: str
+    role: Role
+    home: Path
+    gateway_home: Path
+    gateway_port: int
+    api_port: int
+    peer_port: int
+    extra: str = field(default="")
+
+
+class MiniFleet:
+    """Made by `open`, ended by `close`. `say` is told what goes on, a line at a time."""
+
+    def __init__(self, workspace: Workspace, pace: Pace, *, standin: bool, mdns: bool) -> None:
+        self.workspace, self.pace, self.standin, self.mdns = workspace, pace, standin, mdns
+        self.root = workspace.root
+        self.supervisor = Supervisor()
+        cache = Path.home() / ".npm"
+        found = find_tools()
+        self.tools = type(found)(found.node, found.npm_cli, cache)
+        self.npm = Npm(self.tools)
+        self.config = self.root / "coordinator" / "operator.toml"
+        self.nodes = [self._node(role) for role in (Role.CANARY, Role.STABLE, Role.WITNESS)]
+        self.coordinator_port = free_port()
+        self.packages = self.root / "packages"
+        self.packages.mkdir()
+
+    def _node(self, role: Role) -> Node:
+        base = self.root / role.value
+        return Node(
+            name=role.value,
+            role=role,
+            home=base / "agent",
+            gateway_home=base / "home",
+            gateway_port=free_port(),
+            api_port=free_port(),
+            peer_port=free_port(),
+        )
+
+    def node(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.name == name)
+
+    async def rollcall(self, *words: str, timeout_s: float = 900) -> dict[str, Any]:
+        return await self._cli("rollcall", *words, "--json", timeout_s=timeout_s)
+
+    async def agent(self, node: Node, *words: str, timeout_s: float = 900) -> dict[str, Any]:
+        return await self._cli(
+            "rollcall-agent", *words, "--home", str(node.home), "--json", timeout_s=timeout_s
+        )
+
+    async def _cli(self, program: str, *words: str, timeout_s: float) -> dict[str, Any]:
+        env = {**self.workspace.environment(), "ROLLCALL_CONFIG": str(self.config)}
+        output = await run_command([str(BIN / program), *words], env=env, timeout_s=timeout_s)
+        if output.code != 0:
+            said = output.stderr.decode("utf-8", "replace").strip()
+            raise CommandError(f"{program} {' '.join(words[:3])} failed ({output.code}): {said}")
+        return dict(json.loads(output.stdout))
+
+    async def open(self) -> None:
+        """Coordinator up, three nodes joined, agents up; nobody runs OpenClaw yet."""
+        keys = self.root / "operator"
+        await self.rollcall("keys", "init", "--folder", str(keys))
+        self.start_coordinator(keys / "release.pub")
+        await self._wait_for(self.config)
+        await self._until_answering()
+        await asyncio.gather(*(self._join(node) for node in self.nodes))
+        for node in self.nodes:
+            self.start_agent(node)
+
+    def start_coordinator(self, public_key: Path) -> None:
+        home = self.root / "coordinator"
+        home.mkdir(exist_ok=True)
+        argv = [
+            str(BIN / "rollcall"), "coordinator", "serve", "--home", str(home), "--name", "demo",
+            "--listen", f"127.0.0.1:{self.coordinator_port}", "--release-key", str(public_key),
+        ]
+        self.supervisor.start(
+            "coordinator", argv, self.workspace.environment(), self.root / "coordinator.out"
+        )
+
+    def start_agent(self, node: Node) -> None:
+        argv = [str(BIN / "rollcall-agent"), "run", "--home", str(node.home)]
+        env = self.workspace.environment()
+        self.supervisor.start(node.name, argv, env, self.root / f"{node.name}.out")
+
+    async def _join(self, node: Node) -> None:
+        self._write_gateway_config(node)
+        token = (await self.rollcall("node", "token", "create"))["token"]
+        await self.agent(node, "join", token, "--name", node.name, "--role", node.role.value)
+        path = node.home / "agent.toml"
+        path.write_text(self.agent_toml(node))
+        path.chmod(0o600)
+
+    def _write_gateway_config(self, node: Node) -> None:
+        state = node.gateway_home / ".openclaw"
+        state.mkdir(parents=True, mode=0o700)
+        config = {
+            "gateway": {
+                "mode": "local",
+                "port": node.gateway_port,
+                "bind": "loopback",
+                "auth": {"mode": "token", "token": secrets.token_hex(16)},
+            },
+            "agents": {"defaults": {"heartbeat": {"every": "0m"}}},
+            "update": {"checkOnStart": False},
+        }
+        (state / "openclaw.json").write_text(json.dumps(config, indent=2))
+        (state / "openclaw.json").chmod(0o600)
+
+    def agent_toml(self, node: Node) -> str:
+        static = [
+            f"{peer.name}=127.0.0.1:{peer.peer_port}"
+            for peer in self.nodes
+            if peer is not node and not self.mdns
+        ]
+        pace = self.pace
+        return f"""\
+[api]
+port = {node.api_port}
+
+[peers]
+host = "127.0.0.1"
+port = {node.peer_port}
+mdns = {str(self.mdns).lower()}
+interfaces = ["127.0.0.1"]
+static = {json.dumps(static)}
+sync_every = "2s"
+
+[gateway]
+home = "{node.gateway_home}"
+port = {node.gateway_port}
+ready_timeout = {pace.ready_timeout_s}
+stop_timeout = 5
+
+[openclaw]
+node = "{self.tools.node}"
+npm = "{self.tools.npm_cli}"
+npm_cache = "{self.tools.cache}"
+store = "{self.root / "store"}"
+
+[guards]
+memory_bytes = {pace.memory_bytes}
+
+[probes]
+gateway_every = 1
+memory_every = 1
+queue_every = {pace.queue_every_s}
+red_after = {pace.red_after_s}
+
+[upgrade]
+doctor_timeout = {pace.doctor_timeout_s}
+attest_timeout = 60
+prove_interval = 0.5
+prove_timeout = {pace.prove_timeout_s}
+{node.extra}"""
+
+    async def freeze(self, version: str, *, name: str | None = None, breakage: Breakage | None = None) -> str:
+        """Resolve, sign and publish a release with the operator's key. Returns its id."""
+        bad = breakage or Breakage()
+        artifacts = dict(bad.artifacts)
+        if self.standin:
+            artifacts["openclaw"] = await pack_standin(self.npm, version, self.packages)
+        words = ["release", "create", version, "--key", str(self.root / "operator" / "release.key")]
+        words += ["--node", str(self.tools.node), "--npm", str(self.tools.npm_cli)]
+        words += [] if name is None else ["--name", name]
+        for package, path in artifacts.items():
+            words += ["--artifact", f"{package}={path}"]
+        if bad.overlay:
+            overlay = self.packages / f"overlay-{version}.json"
+            overlay.write_text(json.dumps(bad.overlay))
+            words += ["--overlay", str(overlay)]
+        return str((await self.rollcall(*words))["id"])
+
+    async def set_target(self, release: str, *, strategy: str, soak_s: float) -> str:
+        words = ["target", "set", release, "--strategy", strategy, "--soak", f"{soak_s}s"]
+        return str((await self.rollcall(*words))["id"])
+
+    async def watch(self, generation: int = 0) -> FleetView:
+        """The fleet as the coordinator sees it, once it is newer; survives its restarts."""
+        while True:
+            self.supervisor.check()
+            try:
+                raw = await Client(self.config).ask("GET", f"/v1/watch?generation={generation}")
+                return FleetView.from_bytes(raw, max_bytes=32 << 20)
+            except RollcallError:
+                await asyncio.sleep(0.3)
+
+    async def until_found(self) -> FleetView:
+        """Every node heard of, and every peer reached by every other."""
+        ends = asyncio.get_running_loop().time() + UP_S
+        generation = 0
+        while True:
+            view = await self.watch(generation)
+            generation = view.generation
+            whole = len(view.nodes) == len(self.nodes) and all(
+                node.heard is not None and node.peers and all(node.peers.values())
+                for node in view.nodes
+            )
+            if whole:
+                return view
+            if asyncio.get_running_loop().time() > ends:
+                missing = [f"{n.name}: {n.peers}" for n in view.nodes]
+                raise RollcallError(f"the nodes did not find each other: {missing}")
+
+    async def until_ended(self, rollout: str, on_view: Any = None) -> FleetView:
+        """Follow a rollout until it has ended and no node is on its way any more."""
+        generation = 0
+        while True:
+            view = await self.watch(generation)
+            generation = view.generation
+            if on_view is not None:
+                on_view(view)
+            if view.rollout is None or view.rollout.id != rollout:
+                continue
+            moving = any(node.state == "moving" for node in view.rollout.nodes)
+            if view.rollout.state is not RolloutState.RUNNING and not moving:
+                return view
+
+    async def _wait_for(self, path: Path) -> None:
+        ends = asyncio.get_running_loop().time() + UP_S
+        while not path.exists():
+            self.supervisor.check()
+            if asyncio.get_running_loop().time() > ends:
+                raise RollcallError(f"the coordinator did not write {path}")
+            await asyncio.sleep(0.1)
+
+    async def _until_answering(self) -> None:
+        ends = asyncio.get_running_loop().time() + UP_S
+        while True:
+            self.supervisor.check()
+            try:
+                await Client(self.config).ask("GET", "/v1/nodes")
+                return
+            except RollcallError:
+                if asyncio.get_running_loop().time() > ends:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def close(self) -> None:
+        await self.supervisor.stop_all()
+        await asyncio.to_thread(self.workspace.remove)
