@@ -196,9 +196,7 @@ def _ask(
         from shared.http import call
 
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as client:
-            return await call(
-                client, method, f"http://agent{path}", data=body, timeout_s=timeout_s
-            )
+            return await call(client, method, f"http://agent{path}", data=body, timeout_s=timeout_s)
 
     if not socket.exists():
         raise UnavailableError(

@@ -62,11 +62,13 @@ class OpenClawConfig(Section):
     npm: Path
     """npm's own script, `…/lib/node_modules/npm/bin/npm-cli.js`."""
     npm_cache: Path | None = None
+    extra_ca: Path | None = None
+    """Certificates that npm and the gateway trust besides Node's own."""
     store: Path | None = None
     """Where staged releases are kept; `<home>/releases` when absent. Agents on one host may share it."""
 
     def tools(self) -> NodeTools:
-        return NodeTools(self.node, self.npm, self.npm_cache)
+        return NodeTools(self.node, self.npm, self.npm_cache, self.extra_ca)
 
 
 class GuardConfig(Section):
@@ -145,8 +147,12 @@ def _explain(path: Path, error: ValidationError) -> str:
 def _known_keys(model: type[BaseModel], place: list[str]) -> list[str]:
     for part in place:
         field = model.model_fields.get(part)
-        candidates: list[Any] = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        models = [each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)]
+        candidates: list[Any] = (
+            [] if field is None else [field.annotation, *get_args(field.annotation)]
+        )
+        models = [
+            each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)
+        ]
         if not models:
             return []
         model = models[0]

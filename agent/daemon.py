@@ -90,9 +90,7 @@ class Daemon:
         self._gateway = Gateway(to_gateway, config.gateway.port)
         self._coordinator = Coordinator(to_peers, self._trust.identity.url)
         self.service = ProcessService(layout.service, self._clock, self._changes.notify)
-        self.monitor = Monitor(
-            self._trust.name, self._probes(), self._clock, self._changes.notify
-        )
+        self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh(Transport(self._directory, to_peers))
         self.conductor = Conductor(
             self._deps(),
@@ -127,9 +125,7 @@ class Daemon:
         self._attestor = Attestor(
             self._trust, self.mesh, transport, self._store, self._clock, self.monitor.document
         )
-        self._alarms = Alarms(
-            self.mesh, self._store, self._clock, self._config.probes.red_after
-        )
+        self._alarms = Alarms(self.mesh, self._store, self._clock, self._config.probes.red_after)
 
     def _deps(self) -> Deps:
         envelopes = private_directory(self._layout.home / "envelopes")

@@ -81,6 +81,13 @@ class Layout:
         return self.home / "logs"
 
     def make(self) -> None:
-        for path in (self.home, self.identity, self.bookmarks, self.journal, self.service, self.logs):
+        for path in (
+            self.home,
+            self.identity,
+            self.bookmarks,
+            self.journal,
+            self.service,
+            self.logs,
+        ):
             private_directory(path)
         self.releases.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from shared.readiness import ReadinessDocument
 from shared.report import Broadcast, NodeReport, ReadinessSummary, UpgradeReport
 
 
-def build_report(
+def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     trust: Trust,
     mesh: Mesh,
     directory: Directory,

@@ -37,15 +37,17 @@ CREATE TABLE floors (origin TEXT PRIMARY KEY, epoch INTEGER NOT NULL, sequence I
 CREATE TABLE blocklist (release TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
 """
 
-_PRUNABLE = (
-    "uploaded = 1 AND at < ? AND (type <> 'red' OR EXISTS (SELECT 1 FROM envelopes c"
-    " WHERE c.type = 'clear' AND c.ref = envelopes.key AND c.origin = envelopes.origin))"
-)
-_RAISE_FLOORS = f"""
+_CLOSED = """
+CREATE TEMP TABLE closed AS SELECT key, origin, epoch, sequence, type FROM envelopes
+WHERE uploaded = 1 AND at < ? AND (type <> 'red' OR EXISTS (
+  SELECT 1 FROM envelopes c
+  WHERE c.type = 'clear' AND c.ref = envelopes.key AND c.origin = envelopes.origin))
+"""
+_RAISE_FLOORS = """
 INSERT INTO floors SELECT origin, epoch, sequence FROM (
   SELECT origin, epoch, sequence, ROW_NUMBER() OVER (
     PARTITION BY origin ORDER BY epoch DESC, sequence DESC) AS place
-  FROM envelopes WHERE type IN ('red', 'clear') AND {_PRUNABLE}) WHERE place = 1
+  FROM closed WHERE type IN ('red', 'clear')) WHERE place = 1
 ON CONFLICT (origin) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence
 """
 
@@ -228,16 +230,13 @@ class Store:
         """Forget what is closed and older than `before`; the floors keep it from coming back."""
 
         def work() -> int:
-            with self._db:
-                self._db.execute(_RAISE_FLOORS, (before,))
-                self._db.execute(
-                    "DELETE FROM deliveries WHERE key IN"
-                    f" (SELECT key FROM envelopes WHERE {_PRUNABLE})",
-                    (before,),
-                )
-                return self._db.execute(
-                    f"DELETE FROM envelopes WHERE {_PRUNABLE}", (before,)
-                ).rowcount
+            with self._db as db:
+                db.execute(_CLOSED, (before,))
+                db.execute(_RAISE_FLOORS)
+                db.execute("DELETE FROM deliveries WHERE key IN (SELECT key FROM closed)")
+                gone = db.execute("DELETE FROM envelopes WHERE key IN (SELECT key FROM closed)")
+                db.execute("DROP TABLE closed")
+            return gone.rowcount
 
         return await self._do(work)
 

@@ -76,6 +76,4 @@ def load_trust(layout: Layout) -> Trust:
             f"{layout.identity} is damaged: {error}", remedy="join again with a new token"
         ) from error
     key = SigningKey.load(layout.message_key)
-    return Trust(
-        identity, key, fleet, roster, lambda raw: write_durable(layout.roster_file, raw)
-    )
+    return Trust(identity, key, fleet, roster, lambda raw: write_durable(layout.roster_file, raw))

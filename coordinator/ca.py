@@ -35,7 +35,9 @@ class Authority:
     @classmethod
     def create(cls, folder: Path, fleet_name: str, now: datetime.datetime) -> Authority:
         key = make_key()
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Rollcall {fleet_name}"[:64])])
+        subject = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, f"Rollcall {fleet_name}"[:64])]
+        )
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)

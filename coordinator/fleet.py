@@ -180,4 +180,3 @@ def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
             "attested_by": attested_by,
         }
     )
-

@@ -64,7 +64,9 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
             plugins=_plugin_versions(request),
             dependencies=dependencies,
             lock_sha256="0" * 64,
-            artifacts=[Artifact(file=n, sha256=sha256_hex(b), size=len(b)) for n, b in tarballs.items()],
+            artifacts=[
+                Artifact(file=n, sha256=sha256_hex(b), size=len(b)) for n, b in tarballs.items()
+            ],
             allow_scripts=[CORE],
             node_engine=about.engine,
             schema_versions=about.schema,
@@ -91,7 +93,9 @@ def _check_lock(raw: bytes, draft: ReleaseManifest) -> None:
     wanted = {CORE: draft.openclaw, **draft.plugins}
     for name in names:
         if lock.version_of(name) != wanted[name]:
-            raise BadInputError(f"npm resolved {name} to {lock.version_of(name)}, not {wanted[name]}")
+            raise BadInputError(
+                f"npm resolved {name} to {lock.version_of(name)}, not {wanted[name]}"
+            )
 
 
 def _copy_artifacts(request: Request, project: Path) -> dict[str, bytes]:

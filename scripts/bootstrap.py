@@ -20,8 +20,10 @@ COVERS = {"dev": ("dev", "demo"), "demo": ("demo",)}
 
 def ensure_venv(lock: str) -> Path:
     """The environment's python, with everything in `scripts/locks/<lock>.txt` and this project."""
-    if sys.version_info < (3, 11):
-        sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}. Try: python3.12 {sys.argv[0]}")
+    if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever python3 there is
+        sys.exit(
+            f"Python 3.11 or later is needed; this is {sys.version.split()[0]}. Try: python3.12 {sys.argv[0]}"
+        )
     python = VENV / "bin" / "python"
     if _stamp().get(lock) == _hash(lock) and python.exists():
         return python
@@ -39,13 +41,15 @@ def run_in_venv(lock: str, *argv: str) -> None:
     """Replace this process by `python argv…` of the environment."""
     python = ensure_venv(lock)
     os.chdir(ROOT)
-    os.execv(python, [str(python), *argv])
+    os.execv(python, [str(python), *argv])  # noqa: S606 - no shell is what we want
 
 
 def _run(argv: list[str]) -> None:
     done = subprocess.run(argv, check=False)
     if done.returncode != 0:
-        sys.exit(f"installing failed ({done.returncode}); check that PyPI can be reached, then run this again")
+        sys.exit(
+            f"installing failed ({done.returncode}); check that PyPI can be reached, then run this again"
+        )
 
 
 def _stamp() -> dict[str, str]:

@@ -12,7 +12,7 @@ from shared.errors import BadInputError, UntrustedError
 from shared.keys import PublicKey
 from shared.wire import Reason, Sha256, Wire
 
-TOKEN_PREFIX = "rollcall1."
+TOKEN_PREFIX = "rollcall1."  # noqa: S105 - what every token begins with
 
 
 class FleetDocument(Wire):

@@ -126,7 +126,10 @@ class Server:
 
 
 def session(
-    *, context: ssl.SSLContext | None = None, per_host: int = 8, headers: dict[str, str] | None = None
+    *,
+    context: ssl.SSLContext | None = None,
+    per_host: int = 8,
+    headers: dict[str, str] | None = None,
 ) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
         ssl=context if context is not None else True,
@@ -165,7 +168,9 @@ async def call(
             raise _refusal(response.status, body)
     except _DECODE_ERRORS as error:
         detail = str(error) or type(error).__name__
-        raise UnavailableError(f"no answer from {url.split('?')[0]}: {detail}") from error
+        raise UnavailableError(
+            f"no answer from {url.split('?', maxsplit=1)[0]}: {detail}"
+        ) from error
 
 
 async def _read_capped(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -183,9 +188,7 @@ class RefusedError(RollcallError):
     """The other side understood and said no."""
 
     def __init__(self, status: int, refusal: Refusal) -> None:
-        super().__init__(
-            refusal.detail or refusal.title or f"HTTP {status}", remedy=refusal.remedy
-        )
+        super().__init__(refusal.detail or refusal.title or f"HTTP {status}", remedy=refusal.remedy)
         self.status = status
         self.refused_code = refusal.code
         self.exit_code = 2 if status == 400 else 1  # type: ignore[misc]

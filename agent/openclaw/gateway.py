@@ -136,7 +136,13 @@ async def suspend(openclaw: OpenClaw, request: str, *, wait_s: float) -> Suspens
     """From 8.x on: refuse new turns once the running ones are done. `id` is None while it is busy,
     and when this OpenClaw has no `suspend`. The lease is 120 s; the same request renews it."""
     _, value = await openclaw.run_json(
-        "gateway", "suspend", "--json", "--request-id", request, "--wait", str(int(wait_s)),
+        "gateway",
+        "suspend",
+        "--json",
+        "--request-id",
+        request,
+        "--wait",
+        str(int(wait_s)),
         timeout_s=wait_s + CALL_TIMEOUT_S,
     )
     if value.get("status") == "ready":

@@ -53,7 +53,7 @@ def hash_tree(tree: Path) -> tuple[str, int, int]:
         info = path.lstat()
         name = str(path.relative_to(tree)).encode()
         if stat.S_ISLNK(info.st_mode):
-            line = b"l\0" + os.readlink(path).encode()
+            line = b"l\0" + str(path.readlink()).encode()
         elif stat.S_ISREG(info.st_mode):
             files += 1
             size += info.st_size

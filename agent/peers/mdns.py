@@ -60,7 +60,9 @@ class Discovery:
                 zeroconf = AsyncZeroconf(ip_version=IPVersion.V4Only)
             self._zeroconf = zeroconf
             addresses = [advertise] if advertise else (interfaces or _own_addresses())
-            await zeroconf.async_register_service(self._info(port, addresses), allow_name_change=True)
+            await zeroconf.async_register_service(
+                self._info(port, addresses), allow_name_change=True
+            )
         except OSError as error:
             log.warning("mDNS is not available", reason=str(error))
             await self.stop()

@@ -144,7 +144,9 @@ class Mesh:
             raise BadInputError("a message of this node came back to it")
         if isinstance(payload.body, Ack):
             raise BadInputError("an ack is an answer, not a message")
-        if isinstance(payload.body, Clear) and not payload.body.ref.startswith(f"{payload.origin}:"):
+        if isinstance(payload.body, Clear) and not payload.body.ref.startswith(
+            f"{payload.origin}:"
+        ):
             raise UntrustedError(f"{payload.origin!r} may clear only its own reds")
         if payload.expires is not None and payload.expires < self._clock.now():
             raise UntrustedError("the message has expired")
@@ -277,4 +279,3 @@ class Mesh:
                 continue  # of a node that was revoked since: it has no say any more
             found[message.key] = message
         return found
-

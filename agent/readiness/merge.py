@@ -32,9 +32,7 @@ def merge(
     now: float,
     monotonic: float,
 ) -> ReadinessDocument:
-    checks = [
-        _check(probe, readings.get(probe.id), monotonic) for probe in expected
-    ]
+    checks = [_check(probe, readings.get(probe.id), monotonic) for probe in expected]
     comparable = compare(readings)
     checks.append(_versions_agree(comparable))
     status, reason = verdict(checks)
@@ -76,7 +74,7 @@ def compare(readings: Mapping[str, Reading]) -> Comparable:
     for reading in readings.values():
         facts.update(reading.facts)
     names = Comparable.model_fields
-    empty: dict[str, object] = {name: None for name in names}
+    empty: dict[str, object] = dict.fromkeys(names)
     empty.update(plugins={}, doctor=[])
     return Comparable.model_validate({**empty, **{k: v for k, v in facts.items() if k in names}})
 
@@ -99,7 +97,10 @@ def _versions_agree(comparable: Comparable) -> Check:
 
 def verdict(checks: list[Check]) -> tuple[Verdict, str]:
     """Red if any check fails, unknown if any is unknown, green when all pass or warn."""
-    for status, outcome in ((CheckStatus.FAIL, Verdict.RED), (CheckStatus.UNKNOWN, Verdict.UNKNOWN)):
+    for status, outcome in (
+        (CheckStatus.FAIL, Verdict.RED),
+        (CheckStatus.UNKNOWN, Verdict.UNKNOWN),
+    ):
         bad = [check for check in checks if check.status is status]
         if bad:
             return outcome, "; ".join(f"{check.id}: {check.reason}" for check in bad)[:2000]

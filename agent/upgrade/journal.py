@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from agent.upgrade.record import Entry, JournalError, Record, apply, fold
+from shared.canonical import MAX_JSON_BYTES
 from shared.durable import full_sync, sync_directory, write_durable
 from shared.errors import BadInputError
 
@@ -62,6 +63,8 @@ class Journal:
 
     def _line(self, entry: Entry) -> bytes:
         body = entry.model_dump_json().encode()
+        if len(body) > MAX_JSON_BYTES:
+            raise JournalError(f"an entry of {len(body)} bytes is more than can be read back")
         self._chain = _check(self._chain, body)
         return self._chain.encode() + b" " + body + b"\n"
 

@@ -20,7 +20,7 @@ class JournalError(RollcallError):
 class Kind(StrEnum):
     BEGIN = "begin"
     ENTER = "enter"
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - an outcome, not a password
     FAIL = "fail"
     REQUEST = "request"
 

@@ -64,7 +64,9 @@ class ReleasesApi:
         manifest = release.manifest
         for sha256 in (manifest.lock_sha256, *(each.sha256 for each in manifest.artifacts)):
             if not await self._blobs.has(sha256):
-                raise ConflictError(f"blob {sha256[:12]} of this release is missing: upload it first")
+                raise ConflictError(
+                    f"blob {sha256[:12]} of this release is missing: upload it first"
+                )
         await self._queries.add_release(release)
         return web.json_response({"id": release.id, "name": manifest.name}, status=201)
 

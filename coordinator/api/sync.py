@@ -62,4 +62,3 @@ class SyncApi:
             seen = await self._notifier.wait_beyond(seen, left)
             target = await self._engine.target_of(name)
         return target
-

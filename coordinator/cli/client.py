@@ -15,8 +15,8 @@ from shared.canonical import parse_json
 from shared.durable import read_secret
 from shared.errors import ConfigError
 from shared.http import call, session
-from shared.roster import COORDINATOR_HOST
 from shared.rollout import FleetView
+from shared.roster import COORDINATOR_HOST
 from shared.tls import client_context
 from shared.wire import describe
 
@@ -26,7 +26,9 @@ MAX_ANSWER = 32 << 20
 ConfigOption = Annotated[
     Path,
     typer.Option(
-        "--config", envvar="ROLLCALL_CONFIG", help="Where the coordinator is and how to speak to it."
+        "--config",
+        envvar="ROLLCALL_CONFIG",
+        help="Where the coordinator is and how to speak to it.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]

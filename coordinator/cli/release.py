@@ -114,5 +114,7 @@ def _read_overlay(path: Path | None) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise UsageError(f"--overlay {path}: {error.strerror}") from error
     if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
-        raise UsageError(f"--overlay {path}: {json.dumps(value)[:80]} does not map roles to objects")
+        raise UsageError(
+            f"--overlay {path}: {json.dumps(value)[:80]} does not map roles to objects"
+        )
     return value

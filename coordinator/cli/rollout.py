@@ -84,5 +84,7 @@ def watch(
 
 def _must(view: FleetView) -> Rollout:
     if view.rollout is None:
-        raise NotFoundError("there was no rollout yet", remedy="begin one: rollcall target set RELEASE")
+        raise NotFoundError(
+            "there was no rollout yet", remedy="begin one: rollcall target set RELEASE"
+        )
     return view.rollout

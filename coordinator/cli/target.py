@@ -25,10 +25,14 @@ def group() -> None:
 @app.command("set")
 def set_target(
     release: Annotated[str, typer.Argument(help="A release's name or id.")],
-    strategy: Annotated[Strategy, typer.Option(help="In which order nodes move.")] = Strategy.CANARY,
+    strategy: Annotated[
+        Strategy, typer.Option(help="In which order nodes move.")
+    ] = Strategy.CANARY,
     soak: Annotated[str, typer.Option(help="How long each node is watched: 45s, 5m, 2h.")] = "30m",
     config: ConfigOption = DEFAULT_CONFIG,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, begin nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, begin nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Begin a rollout: the pending flag goes to the first wave, then on as each wave proves itself."""

@@ -99,9 +99,7 @@ def _verdict(nodes: list[RolloutNode], fleet: Fleet) -> tuple[RolloutState, str]
     return RolloutState.RUNNING, ""
 
 
-def _advance(
-    nodes: list[RolloutNode], fleet: Fleet, now: float
-) -> tuple[list[RolloutNode], str]:
+def _advance(nodes: list[RolloutNode], fleet: Fleet, now: float) -> tuple[list[RolloutNode], str]:
     """Set the flags of the first wave that is not done, if nobody is unheard of."""
     wave = min(node.wave for node in nodes if node.state is not NodeState.DONE)
     ahead = [node.name for node in nodes if node.wave == wave and node.state is not NodeState.DONE]

@@ -65,9 +65,7 @@ class Engine:
         now = self._clock.now()
         check_unexpired(release, now)
         if not fleet.nodes:
-            raise ConflictError(
-                "no node has joined", remedy="join one: rollcall node token create"
-            )
+            raise ConflictError("no node has joined", remedy="join one: rollcall node token create")
         if reds := fleet.open_reds():
             raise ConflictError(
                 f"red of {reds[0].origin}: {reds[0].reason} [{reds[0].key}]",
@@ -133,4 +131,3 @@ class Engine:
 def _settled(rollout: Rollout) -> bool:
     """No node of an ended rollout is still on its way back."""
     return not any(node.state is NodeState.MOVING for node in rollout.nodes)
-

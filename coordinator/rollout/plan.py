@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.roster import Role
 from shared.rollout import Strategy
+from shared.roster import Role
 
 _ORDER = {Role.CANARY: 0, Role.STABLE: 1, Role.WITNESS: 2}
 

@@ -64,8 +64,13 @@ class Database:
 def _prepare(connection: Any, _: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
-                   "checkpoint_fullfsync = 1", "busy_timeout = 10000"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "checkpoint_fullfsync = 1",
+        "busy_timeout = 10000",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

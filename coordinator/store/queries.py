@@ -67,15 +67,15 @@ class Queries:
             number = int(before or 0) + 1
             statement = upsert(meta).values(key=key, value=str(number))
             await db.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["key"], set_={"value": str(number)}
-                )
+                statement.on_conflict_do_update(index_elements=["key"], set_={"value": str(number)})
             )
             return number
 
     async def add_token(self, secret_sha256: str, expires: float) -> None:
         async with self._db.write() as db:
-            await db.execute(insert(join_tokens).values(secret_sha256=secret_sha256, expires=expires))
+            await db.execute(
+                insert(join_tokens).values(secret_sha256=secret_sha256, expires=expires)
+            )
 
     async def join(
         self, secret_sha256: str, name: str, role: Role, key: PublicKey, now: float
@@ -97,7 +97,9 @@ class Queries:
                     remedy="make a new one with: rollcall node token create",
                 )
             if await db.scalar(select(nodes.c.name).where(nodes.c.name == name)):
-                raise ConflictError(f"a node {name!r} has joined already", remedy="choose another name")
+                raise ConflictError(
+                    f"a node {name!r} has joined already", remedy="choose another name"
+                )
             await db.execute(
                 update(join_tokens)
                 .where(join_tokens.c.secret_sha256 == secret_sha256)
@@ -241,7 +243,9 @@ class Queries:
             ).all()
         return [(Rollout.model_validate(row.body), row.generation) for row in rows]
 
-    async def save_rollout(self, before: Rollout, after: Rollout, generation: int, now: float) -> bool:
+    async def save_rollout(
+        self, before: Rollout, after: Rollout, generation: int, now: float
+    ) -> bool:
         """Compare-and-set on the generation; every change of a node's state goes into the history."""
         async with self._db.write() as db:
             done = await db.execute(

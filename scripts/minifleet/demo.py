@@ -41,10 +41,18 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
     parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
     parser.add_argument("--stand-in", action="store_true", help="a small stand-in for OpenClaw")
-    parser.add_argument("--break", dest="broken", choices=[role.value for role in Role],
-                        help="the new release turns out bad on this node")
-    parser.add_argument("--how", choices=[how.value for how in How], default="doctor",
-                        help="in which way it is bad (default: doctor)")
+    parser.add_argument(
+        "--break",
+        dest="broken",
+        choices=[role.value for role in Role],
+        help="the new release turns out bad on this node",
+    )
+    parser.add_argument(
+        "--how",
+        choices=[how.value for how in How],
+        default="doctor",
+        help="in which way it is bad (default: doctor)",
+    )
     parser.add_argument("--static", action="store_true", help="static peers instead of mDNS")
     options = parser.parse_args(argv)
     for name in ("before", "after"):
@@ -88,7 +96,9 @@ class Demo:
         what = "a stand-in for OpenClaw" if options.stand_in else "the real OpenClaw"
         view.say(f"a coordinator and three agents with {what}, in {fleet.root}")
         _, releases = await asyncio.gather(fleet.open(), self._freeze_when_open(fleet))
-        view.say("agents are up; looking for each other over " + ("mDNS" if mdns else "static peers"))
+        view.say(
+            "agents are up; looking for each other over " + ("mDNS" if mdns else "static peers")
+        )
         view.show(await fleet.until_found())
         view.say(f"installing {options.before} on all three")
         first = await fleet.set_target(releases[0], strategy="immediate", soak_s=0)
@@ -112,8 +122,7 @@ class Demo:
         """Both releases at once, as soon as there is a coordinator to publish them to."""
         options, view = self._options, self._view
         breakage = None
-        while not (fleet.root / "coordinator" / "operator.toml").exists():
-            await asyncio.sleep(0.1)
+        await fleet.answering.wait()
         if options.broken:
             how = How(options.how)
             breakage = await break_release(fleet.npm, Role(options.broken), how, fleet.packages)
@@ -133,12 +142,17 @@ class Demo:
             self._view.show(view)
             peers = len(view.nodes) - 1
             still = [
-                node for node in view.nodes if node.upgrade is not None and node.upgrade.outcome is None
+                node
+                for node in view.nodes
+                if node.upgrade is not None and node.upgrade.outcome is None
             ]
             quiet = all(len(red.acked_by) >= peers for red in view.reds) and not still
             open_reds = [red for red in view.reds if red.open]
             frozen = all(
-                node.frozen_by for node in view.nodes for red in open_reds if red.origin != node.name
+                node.frozen_by
+                for node in view.nodes
+                for red in open_reds
+                if red.origin != node.name
             )
             calm = all(node.status == "green" for node in view.nodes)
             if (quiet and frozen and calm) or time.monotonic() > ends:
@@ -153,8 +167,7 @@ class Demo:
             say(f"  {node.name:8} readiness http://127.0.0.1:{node.api_port}/v1/readiness")
             say(f"           rollcall-agent status --home {node.home}")
         say(f"  processes: {fleet.supervisor.pids()}")
-        while True:
-            await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
 
 def _why(view: FleetView) -> str:

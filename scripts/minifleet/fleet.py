@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from scripts.minifleet.workspace import Workspace, free_port
 from shared.command import run_command
 from shared.errors import CommandError, RollcallError
 from shared.npm import Npm, find_tools
-from shared.roster import Role
 from shared.rollout import FleetView, RolloutState
+from shared.roster import Role
 
 BIN = Path(sys.executable).parent
 UP_S = 60.0
@@ -37,8 +37,13 @@ class Pace:
     red_after_s: float = 8.0
 
 
-STANDIN = Pace(ready_timeout_s=8, memory_bytes=420 << 20, queue_every_s=5, doctor_timeout_s=20,
-               prove_timeout_s=20)
+STANDIN = Pace(
+    ready_timeout_s=8,
+    memory_bytes=420 << 20,
+    queue_every_s=5,
+    doctor_timeout_s=20,
+    prove_timeout_s=20,
+)
 REAL = Pace(ready_timeout_s=120, memory_bytes=2 << 30, queue_every_s=60, doctor_timeout_s=120)
 
 
@@ -61,15 +66,15 @@ class MiniFleet:
         self.workspace, self.pace, self.standin, self.mdns = workspace, pace, standin, mdns
         self.root = workspace.root
         self.supervisor = Supervisor()
-        cache = Path.home() / ".npm"
-        found = find_tools()
-        self.tools = type(found)(found.node, found.npm_cli, cache)
+        self.tools = replace(find_tools(), cache=Path.home() / ".npm")
         self.npm = Npm(self.tools)
         self.config = self.root / "coordinator" / "operator.toml"
         self.nodes = [self._node(role) for role in (Role.CANARY, Role.STABLE, Role.WITNESS)]
         self.coordinator_port = free_port()
         self.packages = self.root / "packages"
         self.packages.mkdir()
+        self.answering = asyncio.Event()
+        """Set once the coordinator takes requests."""
 
     def _node(self, role: Role) -> Node:
         base = self.root / role.value
@@ -109,6 +114,7 @@ class MiniFleet:
         self.start_coordinator(keys / "release.pub")
         await self._wait_for(self.config)
         await self._until_answering()
+        self.answering.set()
         await asyncio.gather(*(self._join(node) for node in self.nodes))
         for node in self.nodes:
             self.start_agent(node)
@@ -117,8 +123,17 @@ class MiniFleet:
         home = self.root / "coordinator"
         home.mkdir(exist_ok=True)
         argv = [
-            str(BIN / "rollcall"), "coordinator", "serve", "--home", str(home), "--name", "demo",
-            "--listen", f"127.0.0.1:{self.coordinator_port}", "--release-key", str(public_key),
+            str(BIN / "rollcall"),
+            "coordinator",
+            "serve",
+            "--home",
+            str(home),
+            "--name",
+            "demo",
+            "--listen",
+            f"127.0.0.1:{self.coordinator_port}",
+            "--release-key",
+            str(public_key),
         ]
         self.supervisor.start(
             "coordinator", argv, self.workspace.environment(), self.root / "coordinator.out"
@@ -160,6 +175,7 @@ class MiniFleet:
             if peer is not node and not self.mdns
         ]
         pace = self.pace
+        extra_ca = f'extra_ca = "{self.tools.extra_ca}"' if self.tools.extra_ca else ""
         return f"""\
 [api]
 port = {node.api_port}
@@ -183,6 +199,7 @@ node = "{self.tools.node}"
 npm = "{self.tools.npm_cli}"
 npm_cache = "{self.tools.cache}"
 store = "{self.root / "store"}"
+{extra_ca}
 
 [guards]
 memory_bytes = {pace.memory_bytes}
@@ -200,7 +217,9 @@ prove_interval = 0.5
 prove_timeout = {pace.prove_timeout_s}
 {node.extra}"""
 
-    async def freeze(self, version: str, *, name: str | None = None, breakage: Breakage | None = None) -> str:
+    async def freeze(
+        self, version: str, *, name: str | None = None, breakage: Breakage | None = None
+    ) -> str:
         """Resolve, sign and publish a release with the operator's key. Returns its id."""
         bad = breakage or Breakage()
         artifacts = dict(bad.artifacts)

@@ -23,7 +23,9 @@ async def multicast_works(address: str = "127.0.0.1") -> bool:
     try:
         info = AsyncServiceInfo(SERVICE, name, addresses=[socket.inet_aton(address)], port=9)
         await (await speaker.async_register_service(info))
-        return bool(await AsyncServiceInfo(SERVICE, name).async_request(hearer.zeroconf, PATIENCE_MS))
+        return bool(
+            await AsyncServiceInfo(SERVICE, name).async_request(hearer.zeroconf, PATIENCE_MS)
+        )
     except OSError:
         return False
     finally:

@@ -17,7 +17,7 @@ def build_report(
 ) -> dict[str, Any]:
     """The final report. `outcome` is `succeeded`, `halted` or `failed`."""
     rollout = view.rollout
-    nodes = [_node(node) for node in view.nodes]
+    nodes = [_node(node, rollout) for node in view.nodes]
     return {
         "outcome": _outcome(rollout, view),
         "reason": rollout.reason if rollout else "no rollout began",
@@ -46,22 +46,27 @@ def _discovery(view: FleetView) -> str:
     return "mdns" if ways == {"mdns"} else "static"
 
 
-def _node(node: NodeView) -> dict[str, Any]:
+def _node(node: NodeView, rollout: Rollout | None) -> dict[str, Any]:
+    """What this rollout did to a node; one that it never reached runs what it ran."""
+    planned = rollout.find(node.name) if rollout is not None else None
     upgrade = node.upgrade
+    if planned is None or upgrade is None or upgrade.order != planned.order:
+        upgrade = None
+    before = upgrade.version_before if upgrade else node.version_running
     return {
         "name": node.name,
         "role": node.role.value,
-        "phase": upgrade.phase if upgrade else None,
-        "reason": upgrade.reason if upgrade else "",
-        "version_before": upgrade.version_before if upgrade else None,
-        "version_after": upgrade.version_after if upgrade else None,
+        "phase": upgrade.phase if upgrade else str(planned.state if planned else "waiting"),
+        "reason": upgrade.reason if upgrade else (planned.reason if planned else ""),
+        "version_before": before,
+        "version_after": upgrade.version_after if upgrade else before,
         "running_version": node.version_running,
         "readiness": node.status.value,
         "outage_s": upgrade.outage_s if upgrade else None,
         "ready_probe_sha256": node.ready_probe_sha256,
         "evidence_sha256": node.evidence_sha256,
-        "attested_by": node.attested_by,
-        "acks": acked_by(node),
+        "attested_by": node.attested_by if upgrade else [],
+        "acks": acked_by(node) if upgrade else [],
         "rolled_back": upgrade is not None and upgrade.outcome == "rolled_back",
         "frozen": bool(node.frozen_by),
         "spent_s": upgrade.spent_s if upgrade else {},

@@ -58,7 +58,9 @@ class View:
 
 def _line(node: NodeView, view: FleetView) -> str:
     cells = _cells(node, view)
-    return f"{node.name:8} {cells[1]:13} {cells[2]:22} {cells[3]:8} {cells[4]:14} {cells[5]}".rstrip()
+    return (
+        f"{node.name:8} {cells[1]:13} {cells[2]:22} {cells[3]:8} {cells[4]:14} {cells[5]}".rstrip()
+    )
 
 
 def _table(view: FleetView) -> Table:

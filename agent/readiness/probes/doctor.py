@@ -27,6 +27,4 @@ class DoctorProbe:
             return unknown("no release is installed")
         doctor = await run_doctor(openclaw, timeout_s=self._deadline_s)
         items = [item.model_dump(mode="json") for item in doctor.items]
-        return Reading(
-            doctor.status, doctor.reason, facts={"doctor": items}, raw=doctor.raw
-        )
+        return Reading(doctor.status, doctor.reason, facts={"doctor": items}, raw=doctor.raw)

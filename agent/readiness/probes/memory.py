@@ -38,9 +38,7 @@ class MemoryProbe:
         reason = ""
         if self._before is CheckStatus.FAIL:
             reason = f"the gateway uses {used / MIB:.0f} MiB; the ceiling is {limit / MIB:.0f} MiB"
-        return Reading(
-            self._before, reason, float(used), "bytes", limit, raw=str(used).encode()
-        )
+        return Reading(self._before, reason, float(used), "bytes", limit, raw=str(used).encode())
 
 
 def resident_bytes(pid: int) -> int:

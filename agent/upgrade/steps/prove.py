@@ -36,7 +36,8 @@ class Prove:
             if greens < GREENS:
                 await deps.clock.sleep(limits.prove_interval)
                 stale = [
-                    check.id for check in document.checks
+                    check.id
+                    for check in document.checks
                     if check.status != "pass" and check.id != "version"
                 ]
                 document = await deps.readiness.refresh(sorted({*QUICK, *stale}))
