@@ -75,7 +75,7 @@ class Store:
         try:
             connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
         except sqlite3.Error as error:
-            thread.shutdown()
+            thread.shutdown(wait=False)
             raise RollcallError(
                 f"{path} cannot be used: {error}",
                 remedy="move it away; reds and acks are fetched again from the peers",
@@ -84,7 +84,7 @@ class Store:
 
     async def close(self) -> None:
         await self._do(self._db.close)
-        self._thread.shutdown()
+        self._thread.shutdown(wait=False)
 
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

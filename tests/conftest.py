@@ -20,7 +20,14 @@ def no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     buster = BlockBuster(scanned_modules=["agent", "coordinator", "shared"])
-    for name in ("os.stat", "os.access", "os.path.islink", "os.unlink", "os.mkdir"):
+    for name in (
+        "os.stat",
+        "os.access",
+        "os.path.islink",
+        "os.unlink",
+        "os.mkdir",
+        "os.path.abspath",
+    ):
         if name in buster.functions:
             del buster.functions[name]
     buster.activate()

@@ -10,7 +10,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -30,24 +30,17 @@ class Database:
     @classmethod
     async def open(cls, path: Path) -> Database:
         """Migrates to the newest schema. Raises RollcallError when the file is not usable."""
-        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=1, max_overflow=0)
-        event.listen(engine.sync_engine, "connect", _prepare)
-        event.listen(engine.sync_engine, "begin", _begin_immediate)
-        database = cls(engine)
         try:
-            async with database.write() as connection:
-                await connection.run_sync(_migrate)
+            await asyncio.to_thread(_migrate, path)
         except DatabaseError as error:
-            await engine.dispose()
             raise RollcallError(
                 f"{path} cannot be used: {error.orig}",
                 remedy="stop what else uses it, or restore it from a copy",
             ) from error
-        except BaseException:
-            await engine.dispose()
-            raise
-        path.chmod(0o600)
-        return database
+        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=1, max_overflow=0)
+        event.listen(engine.sync_engine, "connect", _prepare)
+        event.listen(engine.sync_engine, "begin", _begin_immediate)
+        return cls(engine)
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -79,8 +72,17 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(path: Path) -> None:
+    """To the newest schema, on a connection of its own that is gone when this returns."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    engine = create_engine(f"sqlite:///{path}")
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin_immediate)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+    path.chmod(0o600)

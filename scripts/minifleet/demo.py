@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from scripts.minifleet.breakage import How, break_release
-from scripts.minifleet.fleet import REAL, STANDIN, MiniFleet
+from scripts.minifleet.fleet import REAL, STANDIN, MiniFleet, together
 from scripts.minifleet.multicast import multicast_works
 from scripts.minifleet.report import build_report, print_summary
 from scripts.minifleet.view import View
@@ -95,7 +95,7 @@ class Demo:
         options, view = self._options, self._view
         what = "a stand-in for OpenClaw" if options.stand_in else "the real OpenClaw"
         view.say(f"a coordinator and three agents with {what}, in {fleet.root}")
-        _, releases = await asyncio.gather(fleet.open(), self._freeze_when_open(fleet))
+        _, releases = await together(fleet.open(), self._freeze_when_open(fleet))
         view.say(
             "agents are up; looking for each other over " + ("mDNS" if mdns else "static peers")
         )
@@ -128,7 +128,7 @@ class Demo:
             breakage = await break_release(fleet.npm, Role(options.broken), how, fleet.packages)
             view.say(f"the new release will turn out bad on {options.broken}: {how}")
         view.say(f"freezing {options.before} and {options.after} into signed releases")
-        before, after = await asyncio.gather(
+        before, after = await together(
             fleet.freeze(options.before), fleet.freeze(options.after, breakage=breakage)
         )
         view.say(f"releases {before[:12]} and {after[:12]} are signed and published")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ class Node:
     api_port: int
     peer_port: int
     extra: str = field(default="")
+
+
+async def together(*works: Coroutine[Any, Any, Any]) -> list[Any]:
+    """All of them, or the first error once the others have ended too."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class MiniFleet:
@@ -115,7 +127,7 @@ class MiniFleet:
         await self._wait_for(self.config)
         await self._until_answering()
         self.answering.set()
-        await asyncio.gather(*(self._join(node) for node in self.nodes))
+        await together(*(self._join(node) for node in self.nodes))
         for node in self.nodes:
             self.start_agent(node)
 

@@ -39,9 +39,7 @@ class TestFleet:
 
     def roster(self, *, revoked: tuple[str, ...] = (), epoch: int = 1) -> Roster:
         nodes = [
-            RosterNode(
-                name=name, role=ROLES[number % 3], key=key.public, revoked=name in revoked
-            )
+            RosterNode(name=name, role=ROLES[number % 3], key=key.public, revoked=name in revoked)
             for number, (name, key) in enumerate(self.keys.items())
         ]
         return Roster(fleet=self.document.fleet, epoch=epoch, issued=0, nodes=nodes)

@@ -20,7 +20,9 @@ def fleet(tmp_path: Path) -> TestFleet:
     return make_fleet(tmp_path)
 
 
-def red(fleet: TestFleet, origin: str = "a", *, sequence: int = 1, of: str | None = None) -> Payload:
+def red(
+    fleet: TestFleet, origin: str = "a", *, sequence: int = 1, of: str | None = None
+) -> Payload:
     return Payload(
         fleet=of or fleet.document.fleet,
         origin=origin,

@@ -16,7 +16,9 @@ def numbers(limit: int) -> st.SearchStrategy[int]:
 TAILS = st.one_of(
     st.just(""),
     numbers(40).map(lambda n: f"-{n}"),
-    st.tuples(st.sampled_from(["alpha", "beta", "rc"]), numbers(9)).map(lambda t: f"-{t[0]}.{t[1]}"),
+    st.tuples(st.sampled_from(["alpha", "beta", "rc"]), numbers(9)).map(
+        lambda t: f"-{t[0]}.{t[1]}"
+    ),
 )
 VERSIONS = st.tuples(st.integers(2025, 2027), numbers(12), numbers(40), TAILS).map(
     lambda t: f"{t[0]}.{t[1]}.{t[2]}{t[3]}"
@@ -37,7 +39,8 @@ def test_a_correction_is_newer_and_the_raw_text_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1.0;rm -rf ~", "2026.9", "2026.9.6 ", "v2026.9.6", "2026.9.6-", "2026.9.6\n", "", "٢٠٢٦.9.6"]
+    "text",
+    ["1.0;rm -rf ~", "2026.9", "2026.9.6 ", "v2026.9.6", "2026.9.6-", "2026.9.6\n", "", "٢٠٢٦.9.6"],
 )
 def test_refuses_everything_else(text: str) -> None:
     with pytest.raises(BadInputError):

@@ -1,0 +1,44 @@
+"""One fleet of real processes, with the stand-in for OpenClaw, that the tests of a module share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from scripts.minifleet.fleet import STANDIN, MiniFleet
+from scripts.minifleet.workspace import Workspace
+
+OLD, NEW = "2026.7.35", "2026.9.6"
+
+
+@dataclass
+class Ready:
+    """A fleet that runs the old release; `old` and `new` are release ids."""
+
+    fleet: MiniFleet
+    old: str
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/fleet" in str(item.path):
+            item.add_marker(pytest.mark.fleet)
+
+
+@pytest.fixture
+async def ready() -> AsyncIterator[Ready]:
+    """Static peers: mDNS is the demo's matter. Torn down whatever the test did."""
+    fleet = MiniFleet(Workspace(), STANDIN, standin=True, mdns=False)
+    try:
+        await fleet.open()
+        old = await fleet.freeze(OLD)
+        await fleet.until_found()
+        first = await fleet.set_target(old, strategy="immediate", soak_s=0)
+        view = await fleet.until_ended(first)
+        assert view.rollout is not None
+        assert view.rollout.state == "succeeded", view.rollout.reason
+        yield Ready(fleet, old)
+    finally:
+        await fleet.close()

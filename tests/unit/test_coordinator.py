@@ -1,0 +1,264 @@
+"""The coordinator's API, over real TLS, with its real database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from agent.coordinator import Coordinator
+from agent.join import join
+from agent.layout import Layout
+from agent.releases import Releases
+from agent.trust import load_trust
+from coordinator.cli.client import Client
+from coordinator.home import HomePaths
+from coordinator.server import Settings, serve
+from scripts.minifleet.workspace import free_port
+from shared.canonical import sha256_hex
+from shared.clock import SystemClock
+from shared.durable import write_durable
+from shared.errors import ConfigError, ConflictError, UntrustedError
+from shared.fleet import JoinToken
+from shared.http import RefusedError, session
+from shared.keys import SigningKey
+from shared.messages import Verdict
+from shared.release import ReleaseManifest, sign_release
+from shared.report import NodeReport, ReadinessSummary, SyncRequest
+from shared.roster import COORDINATOR_HOST, Role
+from shared.tls import client_context, unverified_context
+
+LOCK = json.dumps(
+    {
+        "lockfileVersion": 3,
+        "packages": {"node_modules/openclaw": {"version": "2026.9.6", "integrity": "sha512-x"}},
+    }
+).encode()
+
+
+@dataclass
+class Running:
+    root: Path
+    url: str
+    key: SigningKey
+    client: Client
+    task: asyncio.Task[None]
+    settings: Settings
+
+    async def post(self, path: str, body: object) -> dict[str, object]:
+        return dict(json.loads(await self.client.ask("POST", path, json.dumps(body).encode())))
+
+    async def token(self, ttl_s: float = 60) -> JoinToken:
+        return JoinToken.decode(
+            str((await self.post("/v1/node-tokens", {"ttl_s": ttl_s}))["token"])
+        )
+
+    async def publish(self, name: str = "2026.9.6") -> str:
+        manifest = ReleaseManifest(
+            name=name,
+            openclaw="2026.9.6",
+            dependencies={"openclaw": "2026.9.6"},
+            lock_sha256=sha256_hex(LOCK),
+            node_engine=">=24",
+            created=SystemClock().now(),
+            expires=SystemClock().now() + 3600,
+        )
+        release = sign_release(manifest, self.key)
+        await self.client.ask("PUT", f"/v1/blobs/{sha256_hex(LOCK)}", LOCK)
+        await self.client.ask("POST", "/v1/releases", release.envelope.encode())
+        return release.id
+
+
+async def start(root: Path, settings: Settings) -> asyncio.Task[None]:
+    ready = asyncio.Event()
+    task = asyncio.create_task(serve(settings, SystemClock(), lambda url: ready.set()))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        waiting.cancel()
+        task.result()
+    return task
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    key = SigningKey.generate()
+    port = free_port()
+    paths = HomePaths(tmp_path / "home")
+    settings = Settings(paths, "test", "127.0.0.1", port, None, [key.public])
+    task = await start(tmp_path, settings)
+    client = await asyncio.to_thread(Client, paths.client)
+    made = Running(tmp_path, f"https://127.0.0.1:{port}", key, client, task, settings)
+    yield made
+    made.task.cancel()
+    await asyncio.gather(made.task, return_exceptions=True)
+
+
+async def joined(running: Running, name: str, role: Role = Role.STABLE) -> Layout:
+    layout = Layout(running.root / name)
+    await join(layout, await running.token(), name, role)
+    return layout
+
+
+async def sync(layout: Layout, report: NodeReport | None = None) -> object:
+    trust = await asyncio.to_thread(load_trust, layout)
+    context = await asyncio.to_thread(client_context, layout.tls.ca, layout.tls)
+    async with session(context=context) as client:
+        coordinator = Coordinator(client, trust.identity.url)
+        said = report or NodeReport(
+            node=trust.name, agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
+        )
+        return await coordinator.sync(SyncRequest(report=said))
+
+
+async def test_a_node_joins_once_with_keys_that_it_made_itself(running: Running) -> None:
+    token = await running.token()
+    layout = Layout(running.root / "a")
+    await join(layout, token, "a", Role.CANARY)
+    assert layout.message_key.stat().st_mode & 0o777 == 0o600
+    trust = await asyncio.to_thread(load_trust, layout)
+    assert trust.roster.find("a").role is Role.CANARY
+    with pytest.raises(RefusedError, match="used"):
+        await join(Layout(running.root / "b"), token, "b", Role.STABLE)
+    with pytest.raises(ConflictError, match="joined"):
+        await join(layout, await running.token(), "a", Role.STABLE)
+    with pytest.raises(RefusedError, match="'a' has joined"):
+        await join(Layout(running.root / "c"), await running.token(), "a", Role.STABLE)
+    assert not Layout(running.root / "c").node_file.exists(), "a refused join leaves no node"
+
+
+async def test_a_token_of_another_coordinator_is_not_believed(running: Running) -> None:
+    token = (await running.token()).model_copy(update={"fleet_sha256": "0" * 64})
+    with pytest.raises(UntrustedError, match="not the one"):
+        await join(Layout(running.root / "a"), token, "a", Role.STABLE)
+
+
+async def test_who_may_call_what(running: Running) -> None:
+    """Fault 35, as far as there are roles yet."""
+    a, b = await joined(running, "a"), await joined(running, "b")
+    node_context = await asyncio.to_thread(client_context, a.tls.ca, a.tls)
+    async with (
+        session(context=unverified_context()) as nobody,
+        session(context=node_context) as node,
+    ):
+
+        async def status(
+            client: aiohttp.ClientSession, method: str, path: str, **options: object
+        ) -> int:
+            url = f"{running.url}{path}"
+            async with client.request(
+                method, url, server_hostname=COORDINATOR_HOST, **options
+            ) as answer:  # type: ignore[arg-type]
+                assert "Traceback" not in await answer.text()
+                return answer.status
+
+        assert await status(nobody, "GET", "/v1/nodes") == 401
+        assert (
+            await status(nobody, "GET", "/v1/nodes", headers={"Authorization": "Bearer x"}) == 401
+        )
+        assert await status(nobody, "POST", "/v1/sync", data=b"{}") == 401
+        assert await status(node, "GET", "/v1/nodes") == 401
+        assert await status(node, "POST", "/v1/targets", data=b"{}") == 401
+        assert await status(node, "GET", "/v1/releases") == 200
+        assert await status(nobody, "GET", "/nowhere") == 404
+        assert await status(nobody, "POST", "/v1/join", data=b"[" * 5000) == 400
+    impostor = NodeReport(
+        node="a", agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
+    )
+    with pytest.raises(RefusedError, match="in the name of"):
+        await sync(b, impostor)
+
+
+async def test_only_an_operators_signature_makes_a_release(running: Running) -> None:
+    release = await running.publish()
+    listed = json.loads(await running.client.ask("GET", "/v1/releases"))["releases"]
+    assert [each["id"] for each in listed] == [release]
+    stranger = Running(
+        running.root,
+        running.url,
+        SigningKey.generate(),
+        running.client,
+        running.task,
+        running.settings,
+    )
+    with pytest.raises(RefusedError, match="trusted"):
+        await stranger.publish("2026.9.6+evil")
+    with pytest.raises(RefusedError, match="what its hash says"):
+        await running.client.ask("PUT", f"/v1/blobs/{'0' * 64}", b"x")
+    with pytest.raises(RefusedError, match="other content"):
+        await running.publish()
+
+
+async def test_an_agent_takes_nothing_that_no_operator_signed(running: Running) -> None:
+    """P6: the coordinator's database can be changed; the agent still refuses."""
+    layout = await joined(running, "a")
+    release = await running.publish()
+    trust = await asyncio.to_thread(load_trust, layout)
+    context = await asyncio.to_thread(client_context, layout.tls.ca, layout.tls)
+    async with session(context=context) as client:
+        source = Releases(layout.home, trust.fleet, Coordinator(client, running.url))
+        found = await source.release(release)
+        assert await source.lock(found) == LOCK
+        blob = running.settings.paths.blobs / sha256_hex(LOCK)
+        await asyncio.to_thread(write_durable, blob, LOCK + b" ")
+        with pytest.raises(UntrustedError, match="not what its hash says"):
+            await source.lock(found)
+        other = Releases(
+            layout.home,
+            trust.fleet.model_copy(update={"release_keys": [trust.key.public]}),
+            Coordinator(client, running.url),
+        )
+        with pytest.raises(UntrustedError):
+            await other.release(release)
+
+
+async def test_a_target_needs_a_release_nodes_and_no_red(running: Running) -> None:
+    with pytest.raises(RefusedError, match="no release"):
+        await running.post("/v1/targets", {"release": "2026.9.6"})
+    await running.publish()
+    with pytest.raises(RefusedError, match="no node has joined"):
+        await running.post("/v1/targets", {"release": "2026.9.6"})
+    await sync(await joined(running, "a", Role.CANARY))
+    planned = await running.post("/v1/targets", {"release": "2026.9.6", "dry_run": True})
+    assert planned["state"] == "running"
+    assert json.loads(await running.client.ask("GET", "/v1/rollouts"))["rollouts"] == []
+    await running.post("/v1/targets", {"release": "2026.9.6"})
+    with pytest.raises(RefusedError, match="still running"):
+        await running.post("/v1/targets", {"release": "2026.9.6"})
+    with pytest.raises(RefusedError, match="soak_s"):
+        await running.post("/v1/targets", {"release": "2026.9.6", "soak_s": -1})
+
+
+async def test_a_restarted_coordinator_goes_on(running: Running) -> None:
+    layout = await joined(running, "a", Role.CANARY)
+    await sync(layout)
+    await running.publish()
+    begun = await running.post("/v1/targets", {"release": "2026.9.6", "soak_s": 1})
+    running.task.cancel()
+    await asyncio.gather(running.task, return_exceptions=True)
+    running.task = await start(running.root, running.settings)
+    async with asyncio.timeout(10):
+        while True:
+            answer = await sync(layout)
+            target = getattr(answer, "target", None)
+            if target is not None:
+                break
+            await asyncio.sleep(0.1)
+    assert target.rollout == begun["id"]
+    assert target.soak_s == 1
+
+
+async def test_a_second_coordinator_on_one_home_refuses(running: Running) -> None:
+    with pytest.raises(ConflictError, match="in use"):
+        await start(running.root, running.settings)
+
+
+async def test_a_first_start_needs_an_operators_key(tmp_path: Path) -> None:
+    settings = Settings(HomePaths(tmp_path / "home"), "t", "127.0.0.1", free_port(), None, [])
+    with pytest.raises(ConfigError, match="release key"):
+        await start(tmp_path, settings)

@@ -1,0 +1,265 @@
+"""Peers in one process, over real sockets and real mutual TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from agent.api import peer_app
+from agent.peers.directory import Directory, Found, Hint
+from agent.peers.mesh import Mesh
+from agent.peers.transport import Transport, open_client
+from agent.store import Store
+from shared.clock import SystemClock
+from shared.errors import BadInputError, NotFoundError, UntrustedError
+from shared.http import RefusedError, Server
+from shared.messages import Clear, Message, Red, RedKind, Verdict, open_message, sign_message
+from shared.readiness import ReadinessDocument
+from shared.report import NodeReport, ReadinessSummary
+from shared.tls import server_context
+from tests.support.trustkit import TestFleet, make_fleet
+
+
+class Facade:
+    """The part of a daemon that the peers' door needs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def document(self) -> ReadinessDocument:
+        raise BadInputError("not asked for here")
+
+    def weight(self) -> int:
+        return 100
+
+    async def report(self) -> NodeReport:
+        ready = ReadinessSummary(status=Verdict.UNKNOWN)
+        return NodeReport(node=self.name, agent_version="0", readiness=ready)
+
+    async def roll_back(self, reason: str) -> NodeReport:
+        return await self.report()
+
+    async def clear(self, key: str, reason: str) -> str:
+        return key
+
+
+class Peer:
+    def __init__(self, fleet: TestFleet, name: str) -> None:
+        self.fleet, self.name = fleet, name
+        self.trust = fleet.trust(name)
+        self.layout = fleet.layout(name)
+        self.directory = Directory()
+        self.heard: list[Message] = []
+        self.stack = AsyncExitStack()
+        self.port = 0
+
+    async def up(self) -> Peer:
+        self.store = await Store.open(self.layout.database)
+        self.stack.push_async_callback(self.store.close)
+        client = await self.stack.enter_async_context(open_client(self.layout.tls))
+        self.transport = Transport(self.directory, client)
+        self.mesh = Mesh(
+            self.trust,
+            self.store,
+            self.transport,
+            SystemClock(),
+            await self.store.next_epoch(),
+            on_message=self.heard.append,
+            on_change=lambda: None,
+            compare_every_s=0.2,
+        )
+        await self.mesh.load()
+        context = server_context(self.layout.tls, require_client=True)
+        server = Server(
+            peer_app(Facade(self.name), self.mesh, self.trust), "127.0.0.1", self.port, context
+        )
+        await server.start()
+        self.port = server.port
+        self.stack.push_async_callback(server.stop)
+        return self
+
+    def run(self) -> None:
+        task = asyncio.create_task(self.mesh.run())
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self.stack.push_async_callback(end)
+
+    async def down(self) -> None:
+        await self.stack.aclose()
+
+    def knows(self, *others: Peer) -> None:
+        for other in others:
+            self.directory.learn(other.name, Hint("127.0.0.1", other.port, Found.STATIC))
+
+
+async def until(condition: object, what: str) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.02)
+    assert condition(), what
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> TestFleet:
+    return with_files(make_fleet(tmp_path))
+
+
+def with_files(fleet: TestFleet) -> TestFleet:
+    for name in fleet.names:
+        fleet.layout(name)
+    return fleet
+
+
+@pytest.fixture
+async def peers(fleet: TestFleet) -> AsyncIterator[list[Peer]]:
+    made = [await Peer(fleet, name).up() for name in fleet.names]
+    for peer in made:
+        peer.knows(*(other for other in made if other is not peer))
+    yield made
+    for peer in made:
+        await peer.down()
+
+
+async def test_a_red_reaches_every_peer_and_is_acked_by_each(peers: list[Peer]) -> None:
+    a, b, c = peers
+    for peer in peers:
+        peer.run()
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="gateway: down"))
+    await until(lambda: b.mesh.frozen_by() and c.mesh.frozen_by(), "both are frozen")
+    assert [each.key for each in b.mesh.frozen_by()] == [red.key]
+    assert not a.mesh.frozen_by(), "its own red does not freeze a node's way back"
+
+    async def acks() -> dict[str, float]:
+        return (await a.mesh.recent_broadcasts())[0].acked_ms
+
+    async with asyncio.timeout(5):
+        while set(await acks()) != {"b", "c"}:
+            await asyncio.sleep(0.02)
+    clear = await a.mesh.clear(red.key, "repaired")
+    await until(lambda: not b.mesh.frozen_by() and not c.mesh.frozen_by(), "the freeze is over")
+    assert clear.ref == red.key
+
+
+async def test_who_was_away_learns_on_return_from_another(peers: list[Peer]) -> None:
+    """c is down when a turns red, and a is gone when c comes back: b tells it."""
+    a, b, c = peers
+    await c.down()
+    a.run()
+    b.run()
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="gateway: down"))
+    await until(b.mesh.frozen_by, "b is frozen")
+    await a.down()
+    back = Peer(c.fleet, "c")
+    back.port = c.port
+    await back.up()
+    back.knows(a, b)
+    back.run()
+    await until(back.mesh.frozen_by, "c learnt it")
+    assert back.mesh.frozen_by()[0].key == red.key
+    await back.down()
+
+
+async def test_what_was_owed_is_delivered_after_a_restart_of_the_origin(peers: list[Peer]) -> None:
+    a, b, c = peers
+    await b.down()
+    await c.down()
+    red = await a.mesh.broadcast(Red(kind=RedKind.STUCK, reason="x"))
+    await a.down()
+    again = Peer(a.fleet, "a")
+    await again.up()
+    listener = Peer(b.fleet, "b")
+    await listener.up()
+    again.knows(listener)
+    assert [each.key for each in again.mesh.own_reds()] == [red.key]
+    again.run()
+    await until(listener.mesh.frozen_by, "b got it in the end")
+    later = await again.mesh.broadcast(Red(kind=RedKind.STUCK, reason="y"))
+    assert later.payload.epoch > red.payload.epoch
+    await again.down()
+    await listener.down()
+
+
+async def test_a_message_counts_once_and_is_acked_every_time(peers: list[Peer]) -> None:
+    """Fault 20: duplicates and late arrivals make one event."""
+    a, b, _ = peers
+    first = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="one"))
+    second = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="two"))
+    for message in (second, first, second, first, first):
+        ack = open_message(await b.mesh.receive(message.raw.encode()), b.trust.roster)
+        assert ack.ref == message.key
+    assert [message.key for message in b.heard] == [second.key, first.key]
+    assert len(b.mesh.frozen_by()) == 2
+
+
+async def test_a_clear_that_overtakes_its_red_still_ends_it(peers: list[Peer]) -> None:
+    a, b, _ = peers
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="x"))
+    clear = await a.mesh.clear(red.key, "over")
+    await b.mesh.receive(clear.raw.encode())
+    await b.mesh.receive(red.raw.encode())
+    assert not b.mesh.frozen_by()
+
+
+async def test_forged_foreign_and_meddling_messages_are_dropped_and_counted(
+    peers: list[Peer],
+) -> None:
+    """Faults 23 and 26."""
+    a, b, c = peers
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="x"))
+    await b.mesh.receive(red.raw.encode())
+    meddling = await c.mesh.broadcast(Clear(ref=red.key, reason="all fine"))
+    forged = sign_message(red.payload, c.trust.key)
+    for raw in (meddling.raw, forged.raw, "{}", red.raw[:-9]):
+        with pytest.raises((UntrustedError, BadInputError)):
+            await b.mesh.receive(raw.encode())
+    assert b.mesh.frozen_by()
+    assert sum(b.mesh.dropped.values()) == 4
+    with pytest.raises(NotFoundError):
+        await b.mesh.clear(red.key, "not mine")
+
+
+async def test_after_pruning_an_old_message_does_not_come_back(peers: list[Peer]) -> None:
+    """Fault 24: a replay after a day, or a year, is an old message."""
+    a, b, _ = peers
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="x"))
+    clear = await a.mesh.clear(red.key, "over")
+    for message in (red, clear):
+        await b.mesh.receive(message.raw.encode())
+    await b.store.uploaded([red.sha256, clear.sha256])
+    assert await b.store.prune(SystemClock().now() + 1) == 2
+    with pytest.raises(UntrustedError, match="long closed"):
+        await b.mesh.receive(red.raw.encode())
+
+
+async def test_a_node_that_is_not_in_the_roster_is_not_answered(
+    peers: list[Peer], tmp_path: Path
+) -> None:
+    a, b, _ = peers
+    other = await asyncio.to_thread(lambda: with_files(make_fleet(tmp_path / "other", ("a", "b"))))
+    stranger = Peer(other, "a")
+    await stranger.up()
+    stranger.knows(b)
+    with pytest.raises(Exception, match="no answer"):
+        await stranger.transport.ask("b", "GET", "/v1/peer/events")
+    b.trust.roster = b.fleet.roster(revoked=("a",), epoch=2)
+    with pytest.raises(RefusedError, match="roster"):
+        await a.transport.ask("b", "GET", "/v1/peer/events")
+    await stranger.down()
+
+
+async def test_a_node_cannot_answer_under_anothers_name(peers: list[Peer]) -> None:
+    """The address of c, dialled as b: its certificate does not carry that name."""
+    a, _, c = peers
+    a.directory = Directory()
+    a.directory.learn("b", Hint("127.0.0.1", c.port, Found.MDNS))
+    a.transport = Transport(a.directory, a.transport._client)
+    with pytest.raises(Exception, match="no answer"):
+        await a.transport.ask("b", "GET", "/v1/peer/events")

@@ -1,0 +1,223 @@
+"""The rollout as a function: no network, no clock, no database."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.rollout.decide import SILENT_AFTER_S, Fleet, decide
+from coordinator.rollout.plan import plan_waves
+from shared.messages import Verdict
+from shared.report import UpgradeReport
+from shared.rollout import (
+    NodeState,
+    NodeView,
+    RedView,
+    Rollout,
+    RolloutNode,
+    RolloutState,
+    Strategy,
+)
+from shared.roster import Role
+
+RELEASE = "a" * 64
+NODES = [("canary", Role.CANARY), ("stable", Role.STABLE), ("witness", Role.WITNESS)]
+NOW = 1000.0
+
+
+def make(strategy: Strategy = Strategy.CANARY) -> Rollout:
+    nodes = [
+        RolloutNode(name=name, role=dict(NODES)[name], wave=number, order=f"r:{name}", since=0)
+        for number, wave in enumerate(plan_waves(NODES, strategy))
+        for name in wave
+    ]
+    return Rollout(
+        id="r",
+        release=RELEASE,
+        label="x",
+        strategy=strategy,
+        soak_s=5,
+        set_by="op",
+        created=0,
+        nodes=nodes,
+    )
+
+
+def view(name: str, **changes: object) -> NodeView:
+    """A node on the old release, just heard of."""
+    base = NodeView(
+        name=name,
+        role=dict(NODES)[name],
+        joined=0,
+        heard=NOW,
+        status=Verdict.GREEN,
+        release="b" * 64,
+    )
+    return base.model_copy(update=changes)
+
+
+def ended(name: str, outcome: str = "done", **changes: object) -> NodeView:
+    upgrade = UpgradeReport(
+        order=f"r:{name}", release=RELEASE, phase=outcome, outcome=outcome, reason="why", began=0
+    )
+    others = [other for other, _ in NODES if other != name]
+    return view(name, **{"upgrade": upgrade, "release": RELEASE, "attested_by": others, **changes})
+
+
+def fleet(*views: NodeView, reds: list[RedView] | None = None) -> Fleet:
+    known = {name: view(name) for name, _ in NODES}
+    known.update({each.name: each for each in views})
+    return Fleet(known, reds or [])
+
+
+def states(rollout: Rollout) -> dict[str, NodeState]:
+    return {node.name: node.state for node in rollout.nodes}
+
+
+RED = RedView(
+    key="canary:1:1",
+    origin="canary",
+    kind="readiness",
+    reason="x",
+    issued=0,
+    open=True,
+    acked_by=[],
+)
+
+
+def test_waves() -> None:
+    assert plan_waves(NODES, Strategy.CANARY) == [["canary"], ["stable"], ["witness"]]
+    assert plan_waves(NODES, Strategy.IMMEDIATE) == [["canary", "stable", "witness"]]
+    assert plan_waves(NODES[1:], Strategy.CANARY) == [["stable"], ["witness"]]
+    assert plan_waves([], Strategy.CANARY) == []
+
+
+def test_the_canary_goes_first_and_every_other_node_says_whom_it_waits_for() -> None:
+    first = decide(make(), fleet(), NOW)
+    assert states(first) == {
+        "canary": NodeState.PENDING,
+        "stable": NodeState.WAITING,
+        "witness": NodeState.WAITING,
+    }
+    assert all(node.reason for node in first.nodes)
+    assert first.nodes[1].reason == "waits for canary"
+
+
+def test_the_next_wave_waits_for_the_node_and_for_every_signature() -> None:
+    begun = decide(make(), fleet(), NOW)
+    wanting = decide(begun, fleet(ended("canary", attested_by=["stable"])), NOW)
+    assert states(wanting)["canary"] is NodeState.MOVING
+    assert wanting.nodes[0].reason == "attestations of witness"
+    unready = decide(begun, fleet(ended("canary", status=Verdict.UNKNOWN)), NOW)
+    assert states(unready)["stable"] is NodeState.WAITING
+    whole = decide(begun, fleet(ended("canary")), NOW)
+    assert states(whole)["canary"] is NodeState.DONE
+    assert states(whole)["stable"] is NodeState.PENDING
+
+
+def test_it_ends_when_all_are_done() -> None:
+    all_done = fleet(*(ended(name) for name, _ in NODES))
+    rollout = decide(decide(make(), fleet(), NOW), all_done, NOW + 1)
+    assert rollout.state is RolloutState.SUCCEEDED
+    assert rollout.ended == NOW + 1
+
+
+def test_an_open_red_halts_and_takes_back_the_flags_that_nobody_took() -> None:
+    begun = decide(make(), fleet(), NOW)
+    halted = decide(begun, fleet(reds=[RED]), NOW)
+    assert halted.state is RolloutState.HALTED
+    assert halted.reason == "red of canary: x"
+    assert set(states(halted).values()) == {NodeState.WAITING}
+    cleared = RED.model_copy(update={"open": False})
+    assert decide(halted, fleet(reds=[cleared]), NOW).state is RolloutState.HALTED, (
+        "a halt is sticky"
+    )
+
+
+@pytest.mark.parametrize("outcome", ["rolled_back", "dropped", "stuck"])
+def test_a_failed_node_halts(outcome: str) -> None:
+    begun = decide(make(), fleet(), NOW)
+    halted = decide(begun, fleet(ended("canary", outcome)), NOW)
+    assert halted.state is RolloutState.HALTED
+    assert "canary" in halted.reason
+    assert states(halted)["stable"] is NodeState.WAITING
+
+
+def test_a_node_on_its_way_back_is_followed_after_the_halt() -> None:
+    begun = decide(make(), fleet(), NOW)
+    upgrade = UpgradeReport(order="r:canary", release=RELEASE, phase="rolling_back", began=0)
+    halted = decide(begun, fleet(view("canary", upgrade=upgrade), reds=[RED]), NOW)
+    assert states(halted)["canary"] is NodeState.MOVING
+    after = decide(halted, fleet(ended("canary", "rolled_back"), reds=[RED]), NOW)
+    assert states(after)["canary"] is NodeState.ROLLED_BACK
+
+
+def test_a_silent_node_holds_the_next_wave_and_is_named() -> None:
+    begun = decide(make(), fleet(), NOW)
+    quiet = view("witness", heard=NOW - SILENT_AFTER_S - 1)
+    held = decide(begun, fleet(ended("canary"), quiet), NOW)
+    assert held.state is RolloutState.RUNNING
+    assert states(held)["stable"] is NodeState.WAITING
+    assert held.reason == "waits to hear of witness"
+    again = decide(held, fleet(ended("canary")), NOW)
+    assert states(again)["stable"] is NodeState.PENDING
+
+
+def test_a_report_of_another_order_says_nothing() -> None:
+    other = ended("canary").upgrade
+    assert other is not None
+    stale = view("canary", upgrade=other.model_copy(update={"order": "earlier:canary"}))
+    assert states(decide(make(), fleet(stale), NOW))["canary"] is NodeState.PENDING
+
+
+VIEWS = st.sampled_from(
+    ["old", "silent", "moving", "done", "unsigned", "unready", "rolled_back", "dropped", "stuck"]
+)
+
+
+def drawn(name: str, kind: str) -> NodeView:
+    upgrade = UpgradeReport(order=f"r:{name}", release=RELEASE, phase="soaking", began=0)
+    match kind:
+        case "silent":
+            return view(name, heard=None)
+        case "moving":
+            return view(name, upgrade=upgrade)
+        case "done":
+            return ended(name)
+        case "unsigned":
+            return ended(name, attested_by=[])
+        case "unready":
+            return ended(name, status=Verdict.UNKNOWN)
+        case "rolled_back" | "dropped" | "stuck":
+            return ended(name, kind)
+        case _:
+            return view(name)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(VIEWS, VIEWS, VIEWS, st.booleans()), min_size=1, max_size=6))
+def test_whatever_happens_one_wave_moves_and_every_decision_is_stable(
+    story: list[tuple[str, str, str, bool]],
+) -> None:
+    """P2 and P3 over random histories: never two waves at once, nothing new after a halt, and the
+    same knowledge twice changes nothing."""
+    rollout = make()
+    for step, (*kinds, red) in enumerate(story):
+        views = [drawn(name, kind) for (name, _), kind in zip(NODES, kinds, strict=True)]
+        known = fleet(*views, reds=[RED] if red else [])
+        before, rollout = rollout, decide(rollout, known, NOW + step * 0.001)
+        assert decide(rollout, known, NOW + step * 0.001) == rollout
+        flagged = {node.wave for node in rollout.nodes if node.state is NodeState.PENDING}
+        assert len(flagged) <= 1
+        for node in rollout.nodes:
+            earlier = [each for each in rollout.nodes if each.wave < node.wave]
+            if node.state is NodeState.PENDING:
+                assert all(each.state is NodeState.DONE for each in earlier)
+        if before.state is not RolloutState.RUNNING:
+            assert rollout.state is before.state
+            assert NodeState.PENDING not in states(rollout).values()
+        assert (
+            all(node.reason or node.state is NodeState.DONE for node in rollout.nodes)
+            or before is rollout
+        )
