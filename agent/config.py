@@ -134,7 +134,10 @@ def load_config(path: Path) -> AgentConfig:
 
 
 def _explain(path: Path, error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    """An unknown key before anything else: it is usually why another one is missing."""
+    complaints = error.errors(include_url=False, include_input=False)
+    unknown = [each for each in complaints if each["type"] == "extra_forbidden"]
+    first = (unknown or complaints)[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{path}: {place}: {first['msg']}"

@@ -89,7 +89,7 @@ class Daemon:
         to_gateway = await stack.enter_async_context(session(per_host=4))
         self._gateway = Gateway(to_gateway, config.gateway.port)
         self._coordinator = Coordinator(to_peers, self._trust.identity.url)
-        self.service = ProcessService(layout.service, self._clock, self._changes.notify)
+        self.service = await ProcessService.open(layout.service, self._clock, self._changes.notify)
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh(Transport(self._directory, to_peers))
         self.conductor = Conductor(

@@ -54,9 +54,18 @@ class ProcessService:
         self._file = folder / "gateway.json"
         self._clock = clock
         self._on_change = on_change
-        self._state = self._load()
+        self._state = _State()
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
+
+    @classmethod
+    async def open(
+        cls, folder: Path, clock: Clock, on_change: Callable[[], None]
+    ) -> ProcessService:
+        """With what an earlier agent left on record."""
+        service = cls(folder, clock, on_change)
+        service._state = await asyncio.to_thread(service._load)
+        return service
 
     def wanted(self) -> bool:
         return self._state.wanted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ from agent.upgrade.journal import Journal
 from agent.upgrade.phases import FORWARD, Phase
 from agent.upgrade.record import Entry, Kind, Record
 from agent.upgrade.steps import STEPS
+from agent.upgrade.steps.base import Step
 from shared.errors import ConflictError, RollcallError
 from shared.release import Release
 from shared.report import Target
@@ -24,8 +25,15 @@ log = structlog.get_logger()
 class Runner:
     """One upgrade at a time. `on_change` is called after every entry of the journal."""
 
-    def __init__(self, deps: Deps, journal: Journal, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        deps: Deps,
+        journal: Journal,
+        on_change: Callable[[], None],
+        steps: Mapping[Phase, Step] = STEPS,
+    ) -> None:
         self._deps, self._journal, self._on_change = deps, journal, on_change
+        self._steps = steps
         self._asked: asyncio.Event = asyncio.Event()
         self._why = ""
         self._busy = asyncio.Lock()
@@ -104,7 +112,7 @@ class Runner:
 
     async def _step(self, record: Record, phase: Phase) -> tuple[Kind, dict[str, Any]]:
         """The step's outcome as a journal entry. Only cancellation passes through."""
-        step = STEPS[phase]
+        step = self._steps[phase]
         try:
             context = Context(self._deps, record, await self._release(record, phase))
             evidence = await step.done(context)

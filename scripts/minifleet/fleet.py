@@ -104,20 +104,25 @@ class MiniFleet:
         return next(node for node in self.nodes if node.name == name)
 
     async def rollcall(self, *words: str, timeout_s: float = 900) -> dict[str, Any]:
-        return await self._cli("rollcall", *words, "--json", timeout_s=timeout_s)
+        raw = await self._cli("rollcall", *words, "--json", timeout_s=timeout_s)
+        return dict(json.loads(raw))
 
     async def agent(self, node: Node, *words: str, timeout_s: float = 900) -> dict[str, Any]:
-        return await self._cli(
-            "rollcall-agent", *words, "--home", str(node.home), "--json", timeout_s=timeout_s
-        )
+        raw = await self.rollcall_agent(node, *words, "--json", timeout_s=timeout_s)
+        return dict(json.loads(raw))
 
-    async def _cli(self, program: str, *words: str, timeout_s: float) -> dict[str, Any]:
+    async def rollcall_agent(self, node: Node, *words: str, timeout_s: float = 900) -> bytes:
+        """A command that speaks no JSON."""
+        home = str(node.home)
+        return await self._cli("rollcall-agent", *words, "--home", home, timeout_s=timeout_s)
+
+    async def _cli(self, program: str, *words: str, timeout_s: float) -> bytes:
         env = {**self.workspace.environment(), "ROLLCALL_CONFIG": str(self.config)}
         output = await run_command([str(BIN / program), *words], env=env, timeout_s=timeout_s)
         if output.code != 0:
             said = output.stderr.decode("utf-8", "replace").strip()
             raise CommandError(f"{program} {' '.join(words[:3])} failed ({output.code}): {said}")
-        return dict(json.loads(output.stdout))
+        return output.stdout
 
     async def open(self) -> None:
         """Coordinator up, three nodes joined, agents up; nobody runs OpenClaw yet."""

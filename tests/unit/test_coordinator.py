@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -148,12 +149,12 @@ async def test_who_may_call_what(running: Running) -> None:
     ):
 
         async def status(
-            client: aiohttp.ClientSession, method: str, path: str, **options: object
+            client: aiohttp.ClientSession, method: str, path: str, **options: Any
         ) -> int:
             url = f"{running.url}{path}"
             async with client.request(
                 method, url, server_hostname=COORDINATOR_HOST, **options
-            ) as answer:  # type: ignore[arg-type]
+            ) as answer:
                 assert "Traceback" not in await answer.text()
                 return answer.status
 

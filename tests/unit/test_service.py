@@ -33,7 +33,7 @@ def spec(tmp_path: Path, argv: tuple[str, ...] = SLEEPER) -> ServiceSpec:
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[ProcessService]:
-    service = ProcessService(tmp_path, SystemClock(), lambda: None)
+    service = await ProcessService.open(tmp_path, SystemClock(), lambda: None)
     yield service
     await service.stop(0.2)
 
@@ -70,7 +70,7 @@ async def test_a_killed_gateway_is_started_again(service: ProcessService, tmp_pa
 async def test_another_agent_adopts_what_runs(service: ProcessService, tmp_path: Path) -> None:
     """The gateway outlives its agent; a restarted agent must not start a second one."""
     first = await service.start(spec(tmp_path))
-    later = ProcessService(tmp_path, SystemClock(), lambda: None)
+    later = await ProcessService.open(tmp_path, SystemClock(), lambda: None)
     assert await later.alive() == first
     assert await later.start(spec(tmp_path)) == first
     await later.stop(5)
@@ -84,11 +84,11 @@ async def test_a_stranger_with_the_old_number_is_not_ours(
     state = tmp_path / "gateway.json"
     mine = psutil.Process()
     text = state.read_text()
-    was = ProcessService(tmp_path, SystemClock(), lambda: None)
+    was = await ProcessService.open(tmp_path, SystemClock(), lambda: None)
     pid = await was.alive()
     assert pid is not None
     state.write_text(text.replace(f'"pid":{pid.pid}', f'"pid":{mine.pid}'))
-    assert await ProcessService(tmp_path, SystemClock(), lambda: None).alive() is None
+    assert await (await ProcessService.open(tmp_path, SystemClock(), lambda: None)).alive() is None
     state.write_text(text)
 
 
@@ -102,7 +102,7 @@ async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(
     children = psutil.Process(started.pid).children(recursive=True)
     assert children
     await service.stop(0.3)
-    for process in (psutil.Process, *children)[1:]:
+    for process in children:
         assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
@@ -114,7 +114,7 @@ async def test_what_was_wanted_is_started_after_a_reboot(
     async with asyncio.timeout(5):
         while await service.alive() is not None:
             await asyncio.sleep(0.05)
-    later = ProcessService(tmp_path, SystemClock(), lambda: None)
+    later = await ProcessService.open(tmp_path, SystemClock(), lambda: None)
     await later.resume()
     assert await later.alive() is not None
     await later.stop(5)

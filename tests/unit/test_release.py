@@ -1,0 +1,215 @@
+"""Releases, locks, overlays and trees."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.openclaw.settings import apply_overlays, last_touched_version, read_settings
+from agent.openclaw.tree import LOCK, SEAL, read_facts, seal_tree, verify_tree
+from coordinator.freeze import read_package
+from shared.errors import BadInputError, UntrustedError
+from shared.keys import SigningKey
+from shared.lock import parse_lock
+from shared.mergepatch import merge_patch
+from shared.release import ReleaseManifest, check_unexpired, open_release, sign_release
+from shared.roster import Role
+from tests.support.trustkit import make_fleet
+
+
+def manifest(**changes: Any) -> ReleaseManifest:
+    values: dict[str, Any] = {
+        "name": "2026.9.6+1",
+        "openclaw": "2026.9.6",
+        "dependencies": {"openclaw": "2026.9.6"},
+        "lock_sha256": "a" * 64,
+        "node_engine": ">=24.16.0 <25",
+        "created": 1.0,
+        "expires": 100.0,
+    }
+    return ReleaseManifest.model_validate({**values, **changes})
+
+
+def test_a_release_is_named_by_its_content(tmp_path: Path) -> None:
+    fleet = make_fleet(tmp_path)
+    release = sign_release(manifest(), fleet.release_key)
+    assert open_release(release.envelope.encode(), fleet.document) == release
+    other = sign_release(manifest(overlay={"canary": {"a": 1}}), fleet.release_key)
+    assert other.id != release.id
+
+
+def test_only_an_operators_key_signs_releases(tmp_path: Path) -> None:
+    """Fault 33: neither the roster's key nor a node's will do."""
+    fleet = make_fleet(tmp_path)
+    for key in (fleet.roster_key, fleet.keys["a"], SigningKey.generate()):
+        with pytest.raises(UntrustedError):
+            open_release(sign_release(manifest(), key).envelope.encode(), fleet.document)
+
+
+def test_an_expired_release_is_refused(tmp_path: Path) -> None:
+    release = sign_release(manifest(), SigningKey.generate())
+    check_unexpired(release, 99.0)
+    with pytest.raises(UntrustedError, match="expired"):
+        check_unexpired(release, 100.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"openclaw": "1.0;rm -rf ~"},
+        {"dependencies": {"left-pad": "1.0.0"}},
+        {"dependencies": {"../../etc": "1", "openclaw": "1"}},
+        {"overlay": {"everyone": {}}},
+        {"name": "../x"},
+        {"artifacts": [{"file": "../../x.tgz", "sha256": "a" * 64, "size": 1}]},
+        {"artifacts": [{"file": "x.tgz", "sha256": "a" * 64, "size": 1 << 40}]},
+    ],
+)
+def test_a_manifest_with_a_trick_in_it_does_not_parse(changes: dict[str, Any]) -> None:
+    raw = json.dumps({**manifest().model_dump(mode="json"), **changes}).encode()
+    with pytest.raises(BadInputError):
+        ReleaseManifest.from_bytes(raw)
+
+
+RFC_7396 = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    (["a", "b"], ["c", "d"], ["c", "d"]),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize(("target", "patch", "result"), RFC_7396)
+def test_merge_patch_as_the_rfc_shows_it(target: Any, patch: Any, result: Any) -> None:
+    assert merge_patch(target, patch) == result
+    assert merge_patch(merge_patch(target, patch), patch) == result
+
+
+def test_overlays_by_role_are_applied_once_over_json5(tmp_path: Path) -> None:
+    (tmp_path / "openclaw.json").write_text("{ // a comment\n gateway: {mode: 'local', old: 1,}, }")
+    overlays = manifest(
+        overlay={
+            "*": {"gateway": {"old": None}},
+            "canary": {"plugins": {"paths": ["${release}/x"]}},
+            "witness": {"gateway": {"mode": "remote"}},
+        }
+    ).overlays_for(Role.CANARY)
+    for _ in range(2):
+        apply_overlays(tmp_path, overlays, Path("/tree"))
+    assert read_settings(tmp_path) == {
+        "gateway": {"mode": "local"},
+        "plugins": {"paths": ["/tree/x"]},
+    }
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\x00", "{" * 4000])
+def test_a_broken_openclaw_json_is_bad_input(tmp_path: Path, text: str) -> None:
+    (tmp_path / "openclaw.json").write_text(text)
+    with pytest.raises(BadInputError):
+        read_settings(tmp_path)
+    assert last_touched_version(tmp_path) is None
+
+
+def lock_with(**packages: dict[str, Any]) -> bytes:
+    entries = {
+        path: {"version": "1.0.0", "integrity": "sha512-x", **more}
+        for path, more in packages.items()
+    }
+    return json.dumps({"lockfileVersion": 3, "packages": {"": {}, **entries}}).encode()
+
+
+def test_a_lock_says_which_version_and_how_often() -> None:
+    lock = parse_lock(
+        lock_with(
+            **{
+                "node_modules/openclaw": {},
+                "node_modules/a/node_modules/b": {},
+                "node_modules/b": {},
+            }
+        )
+    )
+    assert lock.version_of("openclaw") == "1.0.0"
+    assert lock.duplicates_of(["b", "openclaw"]) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "packages",
+    [
+        {"node_modules/x": {"resolved": "https://elsewhere.example/x.tgz"}},
+        {"node_modules/x": {"resolved": "git+ssh://x"}},
+        {"node_modules/x": {"integrity": None}},
+        {"node_modules/x": {"integrity": "sha1-abc"}},
+        {"node_modules/../../x": {}},
+        {"../x": {}},
+        {"node_modules/openclaw": {}, "node_modules/a/node_modules/openclaw": {}},
+    ],
+)
+def test_a_lock_with_a_trick_in_it_is_refused(packages: dict[str, dict[str, Any]]) -> None:
+    with pytest.raises(BadInputError):
+        parse_lock(lock_with(**packages))
+
+
+@pytest.mark.parametrize("raw", [b"{}", b"[]", b'{"lockfileVersion": 2, "packages": {}}', b"x"])
+def test_what_is_no_lock(raw: bytes) -> None:
+    with pytest.raises(BadInputError):
+        parse_lock(raw)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    core = tmp_path / "tree" / "node_modules" / "openclaw"
+    core.mkdir(parents=True)
+    (core / "package.json").write_text(
+        json.dumps({"version": "1.0.0", "openclaw": {"schemaVersions": {"state": 18, "agent": 23}}})
+    )
+    (core / "index.js").write_text("1")
+    (tmp_path / "tree" / LOCK).write_bytes(lock_with(**{"node_modules/openclaw": {}}))
+    return tmp_path / "tree"
+
+
+def test_a_sealed_tree_is_verified_file_by_file(tree: Path) -> None:
+    sha256 = hashlib.sha256((tree / LOCK).read_bytes()).hexdigest()
+    seal = seal_tree(tree, "f" * 64, [])
+    assert verify_tree(tree, "f" * 64, sha256) == seal
+    assert read_facts(tree).config_schema == "18/23"
+    with pytest.raises(UntrustedError, match="not a complete tree of this release"):
+        verify_tree(tree, "e" * 64, sha256)
+    with pytest.raises(UntrustedError, match="not the lock that was signed"):
+        verify_tree(tree, "f" * 64, "0" * 64)
+    (tree / "node_modules" / "openclaw" / "index.js").write_text("2")
+    with pytest.raises(UntrustedError, match="was changed"):
+        verify_tree(tree, "f" * 64, sha256)
+
+
+@pytest.mark.parametrize("change", ["add", "mode", "link", "seal"])
+def test_every_kind_of_change_shows(tree: Path, change: str) -> None:
+    sha256 = hashlib.sha256((tree / LOCK).read_bytes()).hexdigest()
+    seal_tree(tree, "f" * 64, [])
+    file = tree / "node_modules" / "openclaw" / "index.js"
+    if change == "add":
+        (tree / "node_modules" / "extra.js").write_text("x")
+    elif change == "mode":
+        file.chmod(0o755)
+    elif change == "link":
+        file.unlink()
+        file.symlink_to("/etc/passwd")
+    else:
+        (tree / SEAL).unlink()
+    with pytest.raises(UntrustedError):
+        verify_tree(tree, "f" * 64, sha256)
+
+
+def test_a_tarball_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.tgz"
+    path.write_bytes(b"not a tarball")
+    with pytest.raises(BadInputError, match="not an npm tarball"):
+        read_package(path)
