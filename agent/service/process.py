@@ -1,7 +1,8 @@
 """A supervisor for hosts without launchd: keeps one gateway alive, and lets it outlive the agent.
 
 The gateway leads its own session and writes to its own log. Its pid and creation time are durable,
-so that a restarted agent adopts it instead of starting a second one.
+so that a restarted agent adopts it instead of starting a second one. An agent that is killed between
+the start and that record is covered too: the start's mark was durable before, and the process carries it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import Callable
@@ -31,6 +33,8 @@ FIRST_RESTART_S = 0.5
 LONGEST_RESTART_S = 30.0
 HEALTHY_RUN_S = 30.0
 STOP_BEFORE_START_S = 10.0
+KILL_WAIT_S = 5.0
+MARK = "ROLLCALL_SERVICE_MARK"
 MAX_LOG_BYTES = 32 << 20
 
 
@@ -40,6 +44,7 @@ class _State(Wire):
     env: dict[str, str] = {}
     cwd: str = "/"
     log: str = "/dev/null"
+    mark: str = ""
     pid: int | None = None
     created: float | None = None
 
@@ -64,7 +69,7 @@ class ProcessService:
     ) -> ProcessService:
         """With what an earlier agent left on record."""
         service = cls(folder, clock, on_change)
-        service._state = await asyncio.to_thread(service._load)
+        await asyncio.to_thread(service._load)
         return service
 
     def wanted(self) -> bool:
@@ -135,15 +140,21 @@ class ProcessService:
 
     def _spawn(self, spec: ServiceSpec) -> Pid:
         wanted = _State(
-            wanted=True, argv=spec.argv, env=spec.env, cwd=str(spec.cwd), log=str(spec.log)
+            wanted=True,
+            argv=spec.argv,
+            env=spec.env,
+            cwd=str(spec.cwd),
+            log=str(spec.log),
+            mark=secrets.token_hex(8),
         )
+        self._save(wanted)
         _rotate(spec.log)
         try:
             with spec.log.open("ab") as output:
                 # Not asyncio's: its transport would end the gateway together with this agent.
                 child = subprocess.Popen(
                     list(spec.argv),
-                    env=spec.env,
+                    env={**spec.env, MARK: wanted.mark},
                     cwd=spec.cwd,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -152,7 +163,6 @@ class ProcessService:
                 )
             created = psutil.Process(child.pid).create_time()
         except (OSError, psutil.Error) as error:
-            self._save(wanted)
             raise RollcallError(f"cannot start the gateway: {error}") from error
         self._child = child
         self._save(wanted.model_copy(update={"pid": child.pid, "created": created}))
@@ -176,11 +186,17 @@ class ProcessService:
         self._state = state
         write_durable(self._file, state.canonical())
 
-    def _load(self) -> _State:
+    def _load(self) -> None:
         try:
-            return _State.from_bytes(self._file.read_bytes())
+            self._state = _State.from_bytes(self._file.read_bytes())
         except (FileNotFoundError, BadInputError):
-            return _State()
+            return
+        if self._state.mark and self._state.pid is None:
+            found = _marked(self._state.mark)
+            if found is not None:
+                self._save(
+                    self._state.model_copy(update={"pid": found.pid, "created": found.created})
+                )
 
 
 def _family(running: Pid) -> list[psutil.Process]:
@@ -199,9 +215,20 @@ def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
+    psutil.wait_procs(processes, timeout=KILL_WAIT_S)
 
 
 def _rotate(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > MAX_LOG_BYTES:
             path.replace(path.with_suffix(".1.log"))
+
+
+def _marked(mark: str) -> Pid | None:
+    """The process that was started under this mark by an agent that did not live to record it: the
+    one that leads its session, since its children inherit the mark."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark and os.getsid(process.pid) == process.pid:
+                return Pid(process.pid, process.create_time())
+    return None

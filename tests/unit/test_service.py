@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -118,3 +119,16 @@ async def test_what_was_wanted_is_started_after_a_reboot(
     await later.resume()
     assert await later.alive() is not None
     await later.stop(5)
+
+
+async def test_killed_between_start_and_record_it_is_found_by_its_mark(
+    service: ProcessService, tmp_path: Path
+) -> None:
+    """P4: what an agent leaves behind that dies right after the start."""
+    first = await service.start(spec(tmp_path))
+    state = tmp_path / "gateway.json"
+    record = json.loads(state.read_text())
+    state.write_text(json.dumps({**record, "pid": None, "created": None}))
+    later = await ProcessService.open(tmp_path, SystemClock(), lambda: None)
+    assert await later.alive() == first
+    assert await later.start(spec(tmp_path)) == first

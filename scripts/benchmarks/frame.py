@@ -1,0 +1,95 @@
+"""Rounds, medians, and how they are printed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import RollcallError
+from shared.terminal import EXIT_MISSING, print_json, print_table, say
+
+
+class MissingError(RollcallError):
+    """A rival that is not here and cannot be installed."""
+
+    code = "missing"
+    exit_code = EXIT_MISSING
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement of one figure in one round, ours and the rival's in the same unit."""
+
+    figure: str
+    ours: float
+    rival: float
+    unit: str
+
+
+def need(program: str, package: str) -> None:
+    """Install the rival from Debian's packages where that is allowed. Raises MissingError elsewhere."""
+    if shutil.which(program):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        say(f"installing {package} from Debian's packages")
+        for argv in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", package]):
+            subprocess.run(
+                argv,
+                check=False,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            )
+    if shutil.which(program) is None:
+        raise MissingError(f"{program} is not here", remedy=f"install the Debian package {package}")
+
+
+def summarise(samples: list[Sample]) -> list[dict[str, Any]]:
+    """The median of each side over the rounds, and the ratio of the medians."""
+    figures = []
+    for name in dict.fromkeys(sample.figure for sample in samples):
+        rounds = [sample for sample in samples if sample.figure == name]
+        ours = statistics.median(sample.ours for sample in rounds)
+        rival = statistics.median(sample.rival for sample in rounds)
+        figures.append(
+            {
+                "name": name,
+                "ours": round(ours, 3),
+                "rival": round(rival, 3),
+                "ratio": round(ours / rival, 3) if rival else None,
+                "unit": rounds[0].unit,
+                "rounds": len(rounds),
+            }
+        )
+    return figures
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": sys.version.split()[0],
+    }
+
+
+def publish(bench: str, figures: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"bench": bench, "machine": machine(), "figures": figures})
+        return
+    rows = [
+        [
+            f["name"],
+            f"{f['ours']} {f['unit']}",
+            f"{f['rival']} {f['unit']}",
+            str(f["ratio"]),
+            str(f["rounds"]),
+        ]
+        for f in figures
+    ]
+    print_table(["FIGURE", "OURS", "RIVAL", "RATIO", "ROUNDS"], rows, empty="no figures")
