@@ -46,9 +46,12 @@ class RollBack:
         bookmark = await asyncio.to_thread(deps.bookmarks.read, record.upgrade)
         if bookmark is None:
             raise StepFailed("the bookmark of this upgrade is gone")
-        kept: list[str] = []
-        if bookmark.folders:
-            kept = await self._restore(context, bookmark)
+        stopped = deps.clock.now()
+        deps.progress("stopping the gateway")
+        await deps.service.stop(deps.config.gateway.stop_timeout)
+        deps.readiness.forget()
+        await wait_port_free(context)
+        kept = await self._restore(context, bookmark) if bookmark.folders else []
         await deps.weight.set(bookmark.weight)
         if bookmark.previous is None:
             return {"running": None, "kept": kept, "outage_s": None}
@@ -61,15 +64,11 @@ class RollBack:
         good = LastGood(release=bookmark.previous, at=ready)
         await asyncio.to_thread(write_last_good, deps.layout.home, good)
         await deps.readiness.refresh()
-        return {"running": version, "kept": kept, "outage_s": outage(context, ready)}
+        return {"running": version, "kept": kept, "outage_s": _outage(context, stopped, ready)}
 
     async def _restore(self, context: Context, bookmark: Bookmark) -> list[str]:
-        """Only when the gateway was stopped for this upgrade: before that nothing was changed."""
+        """Only once the snapshot is whole: before that neither link nor state was changed."""
         deps = context.deps
-        deps.progress("stopping the gateway")
-        await deps.service.stop(deps.config.gateway.stop_timeout)
-        deps.readiness.forget()
-        await wait_port_free(context)
         if bookmark.previous is None:
             await asyncio.to_thread(remove_link, deps.layout.current)
         else:
@@ -84,3 +83,11 @@ class RollBack:
         deps = context.deps
         if deps.layout.current.exists() and await deps.service.alive() is None:
             await deps.service.start(deps.service_spec())
+
+
+def _outage(context: Context, stopped: float, ready: float) -> float | None:
+    """Without the time between, when the new gateway did serve for a while."""
+    first: float | None = context.record.fact(Phase.RESTARTED, "outage_s")
+    if first is None:
+        return outage(context, ready)
+    return round(first + max(0.0, ready - stopped), 2)
