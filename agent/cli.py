@@ -162,6 +162,7 @@ def _make_daemon(home: Path) -> Any:
 
 def _roll_back(home: Path, reason: str) -> NodeReport:
     """Through the running agent, or, when there is none, as the agent."""
+    from shared import logs
     from shared.canonical import canonical_json
 
     try:
@@ -170,6 +171,7 @@ def _roll_back(home: Path, reason: str) -> NodeReport:
     except UnavailableError:
         say("the agent is not running; doing it without")
     daemon = _make_daemon(home)
+    logs.configure(Layout(home).logs / "agent.log")
 
     async def alone() -> NodeReport:
         async with daemon:

@@ -225,6 +225,7 @@ memory_bytes = {pace.memory_bytes}
 gateway_every = 1
 memory_every = 1
 queue_every = {pace.queue_every_s}
+tree_every = 5
 red_after = {pace.red_after_s}
 
 [upgrade]

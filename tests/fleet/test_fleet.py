@@ -79,7 +79,7 @@ async def test_any_one_process_killed_the_fleet_is_green_again(ready: Ready) -> 
         assert gateway_pid(fleet.node(name)) == pid, "an agent's death is not its gateway's"
 
 
-@pytest.mark.parametrize("phase", ["staged", "snapshotted", "restarted", "proven", "soaking"])
+@pytest.mark.parametrize("phase", ["staged", "restarted", "soaking"])
 async def test_an_agent_killed_in_mid_upgrade_goes_on(ready: Ready, phase: str) -> None:
     """P4, for the canary in each phase; the coordinator dies with it once."""
     fleet = ready.fleet
@@ -95,7 +95,7 @@ async def test_an_agent_killed_in_mid_upgrade_goes_on(ready: Ready, phase: str) 
 
     await until(fleet, there, f"the canary is {phase}")
     await kill(fleet.supervisor.pid("canary") or 0)
-    if phase == "proven":
+    if phase == "soaking":
         await kill(fleet.supervisor.pid("coordinator") or 0)
     view = await fleet.until_ended(rollout)
     assert view.rollout is not None
@@ -184,12 +184,14 @@ async def test_rollback_while_the_agent_is_down(ready: Ready) -> None:
     report = await fleet.agent(node, "rollback")
     assert report["upgrade"]["outcome"] == "rolled_back"
     fleet.start_agent(node)
-    view = await until(
+    await until(
         fleet,
-        lambda view: sum(bool(each.frozen_by) for each in view.nodes) == 2,
-        "the red that was raised offline is delivered after the start",
+        lambda view: (
+            sum(bool(each.frozen_by) for each in view.nodes) == 2
+            and any(each.name == "witness" and each.version_running == OLD for each in view.nodes)
+        ),
+        "the red that was raised offline is delivered after the start, and the old release serves",
     )
-    assert next(each for each in view.nodes if each.name == "witness").version_running == OLD
 
 
 async def test_a_peer_that_was_down_learns_of_a_red_when_it_returns(ready: Ready) -> None:

@@ -38,7 +38,7 @@ class Packages:
 
     async def _install(self, kind: str, version: str) -> Path:
         npm = Npm(self.tools)
-        tree = self.root / f"{kind}-{version}"
+        tree = self.root / f"tree-{kind}-{version}"
         tree.mkdir()
         wanted = version
         if kind == "standin":

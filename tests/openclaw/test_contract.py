@@ -186,8 +186,8 @@ async def test_what_the_cli_says_when_nothing_runs(home: Home) -> None:
                 await asked(openclaw)
     output = await openclaw.run("gateway", "call", "health", "--json", timeout_s=SLOW_S)
     assert output.code == 1
-    output = await openclaw.run("gateway", "status", "--json", timeout_s=SLOW_S)
-    assert output.code == 1
+    _, value = await openclaw.run_json("gateway", "status", "--json", timeout_s=SLOW_S)
+    assert value["rpc"]["ok"] is False, "its exit code is 0 or 1 from release to release"
 
 
 async def test_suspend_and_resume(home: Home) -> None:

@@ -10,6 +10,7 @@ from agent.service.base import Pid
 from agent.upgrade.context import Context, Deps, StepFailed
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
+from agent.upgrade.steps.snapshot import wait_port_free
 from shared.readiness import CheckStatus
 
 POLL_S = 0.1
@@ -44,7 +45,10 @@ class Restart:
 
 async def start_and_wait(deps: Deps) -> Pid:
     """Start, then wait until that very process is ready. Raises StepFailed at the deadline, naming
-    what was still missing, or when the process keeps ending."""
+    what was still missing, or when the process keeps ending. A stranger on the port is found before
+    the start, so that its readiness is not taken for ours."""
+    if await deps.service.alive() is None:
+        await wait_port_free(deps)
     first = pid = await deps.service.start(deps.service_spec())
     ends = deps.clock.monotonic() + deps.config.gateway.ready_timeout
     restarts = 0

@@ -50,7 +50,7 @@ class RollBack:
         deps.progress("stopping the gateway")
         await deps.service.stop(deps.config.gateway.stop_timeout)
         deps.readiness.forget()
-        await wait_port_free(context)
+        await wait_port_free(deps)
         kept = await self._restore(context, bookmark) if bookmark.folders else []
         await deps.weight.set(bookmark.weight)
         if bookmark.previous is None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import ClassVar
 
 from agent.openclaw.gateway import Gate
-from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.context import Context, Deps, StepFailed
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 
@@ -26,7 +26,7 @@ class Snapshot:
         deps.progress("stopping the gateway")
         await deps.service.stop(deps.config.gateway.stop_timeout)
         deps.readiness.forget()
-        await wait_port_free(context)
+        await wait_port_free(deps)
         deps.progress("copying state and workspaces")
         bookmark = await asyncio.to_thread(deps.bookmarks.read, upgrade)
         if bookmark is None:
@@ -42,9 +42,8 @@ class Snapshot:
         }
 
 
-async def wait_port_free(context: Context) -> None:
+async def wait_port_free(deps: Deps) -> None:
     """A port that still answers belongs to a gateway that is not ours to overlap with."""
-    deps = context.deps
     ends = deps.clock.monotonic() + PORT_FREE_S
     while (await deps.gateway.readyz()).gate is not Gate.DOWN:
         if deps.clock.monotonic() >= ends:
