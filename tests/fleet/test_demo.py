@@ -49,8 +49,14 @@ def test_the_stand_in_moves_over_mdns_and_the_report_is_whole() -> None:
     assert processes_in(workspace) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("line", ["freezing", "installing", "target set"])
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (signal.SIGINT, "freezing"),
+        (signal.SIGINT, "target set"),
+        (signal.SIGKILL, "installing"),
+    ],
+)
 def test_ended_at_any_moment_it_leaves_nothing_behind(number: signal.Signals, line: str) -> None:
     """Ctrl-C cleans up itself; after a SIGKILL the janitor does."""
     process = subprocess.Popen(
