@@ -12,6 +12,7 @@ import typer
 
 from agent.layout import Layout
 from shared.errors import ConfigError, RollcallError, UnavailableError, UsageError
+from shared.readiness import Check, ReadinessDocument
 from shared.report import NodeReport, UpgradeReport
 from shared.roster import Role
 from shared.terminal import main_of, print_json, run_async, say
@@ -84,7 +85,6 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 def readiness(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show the merged readiness document. Exit code 1 unless it is green."""
     from shared.messages import Verdict
-    from shared.readiness import ReadinessDocument
 
     document = ReadinessDocument.from_bytes(_ask(home, "GET", "/v1/readiness"))
     if as_json:
@@ -92,8 +92,7 @@ def readiness(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> N
     else:
         sys.stdout.write(f"{document.node} is {document.status}\n")
         for check in document.checks:
-            note = check.reason or str(check.observed if check.observed is not None else "")
-            sys.stdout.write(f"  {check.status:8}{check.id:10}{note}\n")
+            sys.stdout.write(f"  {check.status:8}{check.id:10}{check.reason or _value(check)}\n")
         sys.stdout.write(f"  ready_probe_sha256 {document.ready_probe_sha256}\n")
     if document.status is not Verdict.GREEN:
         raise typer.Exit(1)
@@ -205,6 +204,14 @@ def _ask(
             f"no agent is running in {home}", remedy="start it with: rollcall-agent run"
         )
     return asyncio.run(ask())
+
+
+def _value(check: Check) -> str:
+    if check.unit == "bytes" and isinstance(check.observed, float):
+        return f"{check.observed / (1 << 20):.0f} MiB"
+    if isinstance(check.observed, float):
+        return f"{check.observed:g} {check.unit or ''}".rstrip()
+    return str(check.observed or "")
 
 
 def _describe(report: NodeReport) -> list[str]:

@@ -26,8 +26,8 @@ LONGEST_RETRY_S = 10.0
 class Sync:
     """`report` builds what to say; `on_target` is told the pending upgrade after every answer.
 
-    Without the coordinator nothing new starts: the last target it gave stays in the daemon's memory
-    only, and a restarted agent waits until it hears one again.
+    Without the coordinator nothing new starts: when it is lost its last target is forgotten, and heard
+    again from the next answer.
     """
 
     def __init__(
@@ -105,3 +105,4 @@ class Sync:
         if self.connected:
             log.warning("coordinator lost", reason=str(error))
         self.connected = False
+        self._on_target(None)

@@ -104,7 +104,9 @@ def verify_tree(tree: Path, release: str, lock_sha256: str) -> TreeSeal:
         raise UntrustedError(f"{tree} is not a complete tree of this release")
     found, _, _ = hash_tree(tree)
     if found != seal.tree_sha256:
-        raise UntrustedError(f"{tree} was changed since it was staged")
+        raise UntrustedError(
+            f"{tree} was changed since it was staged", remedy="remove it; it is then staged anew"
+        )
     raw = (tree / LOCK).read_bytes()
     if hashlib.sha256(raw).hexdigest() != lock_sha256:
         raise UntrustedError(f"{tree / LOCK} is not the lock that was signed")

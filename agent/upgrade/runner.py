@@ -71,8 +71,9 @@ class Runner:
                 await self._append(record.upgrade, Kind.REQUEST, record.phase, {"reason": reason})
                 await self._run()
         else:
+            busy = record is not None and record.phase is Phase.ROLLING_BACK
             raise ConflictError(
-                "there is nothing to roll back from",
+                "it is rolling back already" if busy else "there is nothing to roll back from",
                 remedy="a rollback undoes the last finished upgrade, once",
             )
         async with self._busy:

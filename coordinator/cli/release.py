@@ -14,6 +14,7 @@ from coordinator.cli.keys import DEFAULT_KEYS
 from shared.canonical import parse_json
 from shared.errors import UsageError
 from shared.terminal import print_json, print_table, run_async, say
+from shared.versions import check_version
 
 app = typer.Typer(help="Signed, frozen releases.", no_args_is_help=True)
 
@@ -49,6 +50,11 @@ def create(
     from shared.npm import Npm, find_tools
     from shared.release import sign_release
 
+    check_version(version)
+    if not key.expanduser().exists():
+        raise UsageError(
+            f"{key.expanduser()} does not exist", remedy="make it once with: rollcall keys init"
+        )
     signing = SigningKey.load(key.expanduser())
     client = None if dry_run else Client(config)
     request = Request(

@@ -6,10 +6,8 @@ plugin that did not load is a failure: health can be green while every lane cras
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from agent.openclaw.cli import OpenClaw
-from agent.openclaw.gateway import Gateway
+from agent.readiness.probes.call import CallProbe
 from agent.readiness.reading import Reading, unknown
 from shared.canonical import canonical_json, sha256_hex
 from shared.readiness import CheckStatus
@@ -17,22 +15,10 @@ from shared.readiness import CheckStatus
 COVERED = ("channels", "deliveryQueues", "plugins")
 
 
-class DigestProbe:
+class DigestProbe(CallProbe):
     id = "digest"
-    timeout_s = 60.0
 
-    def __init__(
-        self, gateway: Gateway, openclaw: Callable[[], OpenClaw | None], period_s: float
-    ) -> None:
-        self._gateway = gateway
-        self._openclaw = openclaw
-        self.period_s = period_s
-        self.stale_after_s = 3 * period_s + self.timeout_s
-
-    async def read(self) -> Reading:
-        openclaw = self._openclaw()
-        if openclaw is None:
-            return unknown("no release is installed")
+    async def ask(self, openclaw: OpenClaw) -> Reading:
         health, _ = await self._gateway.health(openclaw)
         covered = canonical_json({name: health.get(name) for name in COVERED})
         plugins = health.get("plugins")

@@ -93,6 +93,7 @@ def _write_project(partial: Path, files: dict[str, bytes]) -> None:
 def _seal(partial: Path, tree: Path, release: Release) -> str:
     seal = seal_tree(partial, release.id, list(release.manifest.plugins))
     os.sync()
+    shutil.rmtree(tree, ignore_errors=True)  # without its seal it was never a whole tree
     partial.rename(tree)
     sync_directory(tree.parent)
     return seal.tree_sha256
