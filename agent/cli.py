@@ -60,6 +60,7 @@ def run(
     foreground: Annotated[
         bool, typer.Option(help="Log to stderr instead of <home>/logs/agent.log.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Announce readiness as JSON.")] = False,
 ) -> None:
     """Run the agent until it is told to stop. Its gateway stays up when it goes."""
     from agent.daemon import run_until_signal
@@ -67,7 +68,14 @@ def run(
 
     daemon = _make_daemon(home)
     logs.configure(None if foreground else Layout(home).logs / "agent.log")
-    run_async(run_until_signal(daemon))
+
+    def ready(urls: dict[str, str]) -> None:
+        if as_json:
+            print_json({"home": str(home), "urls": urls})
+        else:
+            say(f"agent of {home} is up; readiness at {urls['readiness']}")
+
+    run_async(run_until_signal(daemon, ready))
 
 
 @app.command()
@@ -138,12 +146,16 @@ def clear(
     key: Annotated[str, typer.Argument(help="The red's key, as `rollcall-agent reds` shows it.")],
     reason: Annotated[str, typer.Option(help="Why it is over; told to the peers.")],
     home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
 ) -> None:
     """End one of this node's own reds, and with it the freeze of its peers."""
     from shared.canonical import canonical_json
 
     _ask(home, "POST", "/v1/clear", canonical_json({"key": key, "reason": reason}))
-    say(f"{key} is cleared")
+    if as_json:
+        print_json({"cleared": key})
+    else:
+        say(f"{key} is cleared")
 
 
 def _make_daemon(home: Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from aiohttp import web
@@ -165,10 +166,12 @@ class Daemon:
             return None
         return OpenClaw(self._config.openclaw.tools(), current, self._config.gateway.home)
 
-    async def run(self) -> None:
-        """Recover, then serve. Cancellation stops the tasks; the gateway keeps running."""
+    async def run(self, on_ready: Callable[[dict[str, str]], None]) -> None:
+        """Recover, then serve; `on_ready` is told the addresses once the doors are open.
+        Cancellation stops the tasks; the gateway keeps running."""
         await self.conductor.recover()
         for_peers = await self._listen()
+        on_ready(self._urls)
         async with asyncio.TaskGroup() as group:
             for name, work in (
                 ("service", self.service.keep()),
@@ -271,16 +274,18 @@ class Daemon:
         return (await self.mesh.clear(key, reason)).key
 
 
-async def run_until_signal(daemon: Daemon) -> None:
+async def run_until_signal(
+    daemon: Daemon, on_ready: Callable[[dict[str, str]], None] = lambda urls: None
+) -> None:
     """SIGTERM and SIGINT stop the agent in order; its gateway stays up for the next one."""
     loop = asyncio.get_running_loop()
-    work = asyncio.create_task(_live(daemon), name="agent")
+    work = asyncio.create_task(_live(daemon, on_ready), name="agent")
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, work.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await work
 
 
-async def _live(daemon: Daemon) -> None:
+async def _live(daemon: Daemon, on_ready: Callable[[dict[str, str]], None]) -> None:
     async with daemon:
-        await daemon.run()
+        await daemon.run(on_ready)

@@ -13,6 +13,8 @@ from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOpt
 from coordinator.cli.keys import DEFAULT_KEYS
 from shared.canonical import parse_json
 from shared.errors import UsageError
+from shared.keys import SigningKey
+from shared.release import Release, sign_release
 from shared.terminal import print_json, print_table, run_async, say
 from shared.versions import check_version
 
@@ -46,16 +48,10 @@ def create(
 ) -> None:
     """Resolve OpenClaw and its plugins once, sign the result, and publish it to the coordinator."""
     from coordinator.freeze import Request, freeze
-    from shared.keys import SigningKey
     from shared.npm import Npm, find_tools
-    from shared.release import sign_release
 
     check_version(version)
-    if not key.expanduser().exists():
-        raise UsageError(
-            f"{key.expanduser()} does not exist", remedy="make it once with: rollcall keys init"
-        )
-    signing = SigningKey.load(key.expanduser())
+    signing = _signing_key(key.expanduser())
     client = None if dry_run else Client(config)
     request = Request(
         version=version,
@@ -68,9 +64,7 @@ def create(
     frozen = run_async(freeze(request, Npm(find_tools(node, npm)), time.time(), say))
     release = sign_release(frozen.manifest, signing)
     if client is not None:
-        for sha256, body in frozen.files.items():
-            client.send("PUT", f"/v1/blobs/{sha256}", body)
-        client.send("POST", "/v1/releases", release.envelope.encode())
+        _publish(client, release, frozen.files)
     if as_json:
         print_json({"id": release.id, **frozen.manifest.model_dump(mode="json")})
     else:
@@ -100,6 +94,19 @@ def list_releases(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = F
         rows,
         empty="no release; make one with: rollcall release create VERSION",
     )
+
+
+def _signing_key(path: Path) -> SigningKey:
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", remedy="make it once with: rollcall keys init")
+    return SigningKey.load(path)
+
+
+def _publish(client: Client, release: Release, files: dict[str, bytes]) -> None:
+    """The files first: a release whose files are not there is refused."""
+    for sha256, body in files.items():
+        client.send("PUT", f"/v1/blobs/{sha256}", body)
+    client.send("POST", "/v1/releases", release.envelope.encode())
 
 
 def _pairs(words: list[str] | None, mark: str, form: str) -> dict[str, str]:

@@ -20,9 +20,11 @@ from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.durable import hold_lock, sync_directory
 from shared.errors import ConflictError
+from shared.lock import Lock, parse_lock
 from shared.release import Release
 
 TURN_EVERY_S = 0.5
+COUNT_EVERY_S = 5.0
 
 
 class Stage:
@@ -72,14 +74,33 @@ class Stage:
             body = await deps.releases.artifact(release, artifact.sha256)
             files[f"artifacts/{artifact.file}"] = body
         await asyncio.to_thread(_write_project, partial, files)
-        progress("npm ci: installing from the lock")
-        await deps.npm.install_locked(partial)
+        await self._install(context, partial, parse_lock(files[LOCK]))
         if release.manifest.allow_scripts:
             progress("running the install scripts that the release lists")
             await deps.npm.run_scripts(partial, list(release.manifest.allow_scripts))
         # The first call of a fresh package writes into it; let it, before the tree is sealed.
         await deps.openclaw(partial).version()
         progress("hashing the tree")
+
+    async def _install(self, context: Context, partial: Path, lock: Lock) -> None:
+        """npm prints no progress that can be read; the packages that have arrived can be counted."""
+        deps, total = context.deps, len(lock.packages)
+
+        async def count() -> None:
+            while True:
+                there = await asyncio.to_thread(_arrived, partial, lock)
+                deps.progress(f"npm ci: {there} of {total} packages")
+                await deps.clock.sleep(COUNT_EVERY_S)
+
+        counting = asyncio.create_task(count())
+        try:
+            await deps.npm.install_locked(partial)
+        finally:
+            counting.cancel()
+
+
+def _arrived(partial: Path, lock: Lock) -> int:
+    return sum((partial / package.path / "package.json").exists() for package in lock.packages)
 
 
 def _write_project(partial: Path, files: dict[str, bytes]) -> None:
