@@ -152,12 +152,12 @@ class Daemon:
         gateway, current, alive = self._gateway, self._installed, self.service.alive
         return [
             TreeProbe(self._layout.current, times.tree_every),
-            GatewayProbe(gateway, times.gateway_every, limits.loop_p99_ms),
+            GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
             RunningProbe(gateway, current, alive, times.gateway_every),
             DoctorProbe(current, times.doctor_every, self._config.upgrade.doctor_timeout),
             QueueProbe(gateway, current, times.queue_every),
             DigestProbe(gateway, current, times.queue_every),
-            MemoryProbe(alive, times.memory_every, limits.memory_bytes),
+            MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
         ]
 
     def _installed(self) -> OpenClaw | None:

@@ -103,7 +103,9 @@ def _detail(node: NodeView, view: FleetView) -> str:
     if node.waiting:
         return node.waiting
     planned = view.rollout.find(node.name) if view.rollout is not None else None
-    return planned.reason if planned is not None else ""
+    if planned is None or (upgrade is not None and upgrade.order == planned.order):
+        return ""
+    return planned.reason
 
 
 def acked_by(node: NodeView) -> list[str]:

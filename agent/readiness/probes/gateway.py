@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gate, Gateway
 from agent.readiness.guards import Ceiling
 from agent.readiness.reading import Reading, unknown
@@ -12,14 +15,23 @@ class GatewayProbe:
     id = "gateway"
     timeout_s = 5.0
 
-    def __init__(self, gateway: Gateway, period_s: float, loop_p99_ms: float) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        openclaw: Callable[[], OpenClaw | None],
+        period_s: float,
+        loop_p99_ms: float,
+    ) -> None:
         self._gateway = gateway
+        self._openclaw = openclaw
         self._ceiling = Ceiling(loop_p99_ms)
         self._loop: CheckStatus | None = None
         self.period_s = period_s
         self.stale_after_s = 3 * period_s + self.timeout_s
 
     async def read(self) -> Reading:
+        if self._openclaw() is None:
+            return unknown("no release is installed")
         reading = await self._gateway.readyz()
         if reading.gate is Gate.STRANGE:
             return unknown(reading.reason)

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import psutil
 
+from agent.openclaw.cli import OpenClaw
 from agent.readiness.guards import Ceiling
-from agent.readiness.reading import Reading
+from agent.readiness.reading import Reading, unknown
 from agent.service.base import Pid
 from shared.readiness import CheckStatus
 
@@ -20,8 +21,13 @@ class MemoryProbe:
     timeout_s = 10.0
 
     def __init__(
-        self, alive: Callable[[], Awaitable[Pid | None]], period_s: float, limit_bytes: int
+        self,
+        openclaw: Callable[[], OpenClaw | None],
+        alive: Callable[[], Awaitable[Pid | None]],
+        period_s: float,
+        limit_bytes: int,
     ) -> None:
+        self._openclaw = openclaw
         self._alive = alive
         self._ceiling = Ceiling(limit_bytes)
         self._before: CheckStatus | None = None
@@ -29,6 +35,8 @@ class MemoryProbe:
         self.stale_after_s = 3 * period_s + self.timeout_s
 
     async def read(self) -> Reading:
+        if self._openclaw() is None:
+            return unknown("no release is installed")
         pid = await self._alive()
         if pid is None:
             return Reading(CheckStatus.FAIL, "the gateway is not running")

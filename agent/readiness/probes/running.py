@@ -31,7 +31,9 @@ class RunningProbe:
 
     async def read(self) -> Reading:
         pid, openclaw = await self._alive(), self._openclaw()
-        if pid is None or openclaw is None:
+        if openclaw is None:
+            return unknown("no release is installed")
+        if pid is None:
             return Reading(CheckStatus.FAIL, "the gateway is not running")
         if self._known is None or self._known[0] != pid:
             version = await self._gateway.running_version(openclaw)
