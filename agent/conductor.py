@@ -108,7 +108,7 @@ class Conductor:
     async def _begin(self, target: Target) -> None:
         try:
             release = await self._deps.releases.release(target.release)
-        except RollcallError as error:
+        except (RollcallError, OSError) as error:
             self._wait_for(f"the release cannot be had: {error}")
             return
         await self.runner.begin(target, release.label)

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.durations import Duration
 from shared.errors import ConfigError
@@ -39,6 +39,13 @@ class PeerConfig(Section):
     """Addresses of the interfaces to use for mDNS; all of them when empty."""
     sync_every: Duration = 30.0
     """How often to compare open reds with each peer."""
+
+    @field_validator("static")
+    @classmethod
+    def _are_peers(cls, texts: list[str]) -> list[str]:
+        for text in texts:
+            parse_static(text)
+        return texts
 
 
 class GatewayConfig(Section):
@@ -111,6 +118,15 @@ class Identity(Section):
     name: NodeName
     role: str
     url: str
+
+
+def parse_static(text: str) -> tuple[str, str, int]:
+    """`NAME=HOST:PORT` to its three parts. Raises ValueError."""
+    name, _, address = text.partition("=")
+    host, _, port = address.rpartition(":")
+    if not name or not host or not port.isdigit():
+        raise ValueError(f"{text!r} is not NAME=HOST:PORT")
+    return name, host.strip("[]"), int(port)
 
 
 def load_config(path: Path) -> AgentConfig:

@@ -14,13 +14,13 @@ from agent.alarm import Alarms
 from agent.api import control_app, peer_app, reading_app
 from agent.changes import Changes
 from agent.conductor import Conductor
-from agent.config import AgentConfig
+from agent.config import AgentConfig, parse_static
 from agent.coordinator import Coordinator
 from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
 from agent.peers.attest import Attestor
-from agent.peers.directory import Directory, parse_static
+from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
 from agent.peers.transport import Transport, open_client
@@ -45,7 +45,7 @@ from agent.upgrade.context import Deps
 from agent.upgrade.journal import Journal
 from shared.clock import Clock
 from shared.durable import hold_lock, private_directory
-from shared.errors import ConfigError, RollcallError
+from shared.errors import RollcallError, first_known
 from shared.http import Server, session
 from shared.messages import Message
 from shared.npm import Npm
@@ -203,10 +203,8 @@ class Daemon:
     async def _discover(self, port: int) -> None:
         peers = self._config.peers
         for text in peers.static:
-            try:
-                self._directory.learn(*parse_static(text))
-            except ValueError as error:
-                raise ConfigError(f"{self._layout.config}: peers.static: {error}") from error
+            name, host, known_port = parse_static(text)
+            self._directory.learn(name, Hint(host, known_port, Found.STATIC))
         if not peers.mdns:
             return
         discovery = Discovery(
@@ -283,7 +281,11 @@ async def run_until_signal(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, work.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        await work
+        try:
+            await work
+        except BaseExceptionGroup as group:
+            known = first_known(group)
+            raise known if known is not None else group from group
 
 
 async def _live(daemon: Daemon, on_ready: Callable[[dict[str, str]], None]) -> None:

@@ -60,7 +60,7 @@ class Sync:
             try:
                 await self._exchange(WAIT_S)
                 delay = 0.2
-            except RollcallError as error:
+            except (RollcallError, OSError) as error:
                 self._lost(error)
                 await self._clock.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
                 delay = min(delay * 2, LONGEST_RETRY_S)
@@ -75,7 +75,7 @@ class Sync:
             self._news.clear()
             try:
                 await self._exchange(0)
-            except RollcallError as error:
+            except (RollcallError, OSError) as error:
                 self._lost(error)
                 await self._clock.sleep(1.0)
             await self._clock.sleep(BATCH_S)
@@ -101,7 +101,7 @@ class Sync:
             self._generation = answer.generation
             self._on_target(answer.target)
 
-    def _lost(self, error: RollcallError) -> None:
+    def _lost(self, error: Exception) -> None:
         if self.connected:
             log.warning("coordinator lost", reason=str(error))
         self.connected = False

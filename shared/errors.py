@@ -24,6 +24,16 @@ class RollcallError(Exception):
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
 
 
+def first_known(group: BaseExceptionGroup[BaseException]) -> RollcallError | None:
+    """The first RollcallError that a task group ended with, however deep it sits; None without one."""
+    for error in group.exceptions:
+        if isinstance(error, RollcallError):
+            return error
+        if isinstance(error, BaseExceptionGroup) and (known := first_known(error)) is not None:
+            return known
+    return None
+
+
 class UsageError(RollcallError):
     """The caller asked for something that does not exist or does not fit."""
 

@@ -54,12 +54,3 @@ class Directory:
         """`mdns` or `static` for a peer that was reached, empty for one that was not."""
         hint = self._reached.get(name)
         return hint.found if hint else ""
-
-
-def parse_static(text: str) -> tuple[str, Hint]:
-    """`NAME=HOST:PORT`. Raises ValueError."""
-    name, _, address = text.partition("=")
-    host, _, port = address.rpartition(":")
-    if not name or not host or not port.isdigit():
-        raise ValueError(f"{text!r} is not NAME=HOST:PORT")
-    return name, Hint(host.strip("[]"), int(port), Found.STATIC)

@@ -80,6 +80,10 @@ class Monitor:
             return unknown(str(error))
         except OSError as error:
             return unknown(f"cannot be read: {error}")
+        except Exception as error:
+            # What a gateway prints is not ours to trust: a surprise in it must not end the agent.
+            log.exception("probe failed", probe=probe.id)
+            return unknown(f"could not be understood: {type(error).__name__}")
 
     def _notice(self) -> None:
         document = self.document()

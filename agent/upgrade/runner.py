@@ -93,6 +93,7 @@ class Runner:
                     await self._perform(self.record, phase)
 
     async def _perform(self, record: Record, phase: Phase) -> None:
+        self._deps.progress("")
         step = asyncio.create_task(self._step(record, phase), name=f"step-{phase}")
         asked = asyncio.create_task(self._asked.wait())
         try:
@@ -125,6 +126,10 @@ class Runner:
         except OSError as error:
             log.warning("step failed", phase=phase, reason=str(error))
             return Kind.FAIL, {"reason": f"{phase}: {error.strerror or error}"}
+        except Exception as error:
+            # A surprise is a failed phase, not a dead agent that meets it again at every start.
+            log.exception("step failed", phase=phase)
+            return Kind.FAIL, {"reason": f"{phase}: unexpected {type(error).__name__}: {error}"}
         return Kind.PASS, evidence
 
     async def _release(self, record: Record, phase: Phase) -> Release | None:

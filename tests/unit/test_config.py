@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import AgentConfig, load_config
-from agent.peers.directory import Directory, Found, Hint, parse_static
+from agent.config import AgentConfig, load_config, parse_static
+from agent.peers.directory import Directory, Found, Hint
 from coordinator.cli.client import load_client_config
 from shared.durations import parse_duration
 from shared.errors import ConfigError
@@ -45,6 +45,7 @@ def test_a_small_file_is_enough_and_guards_have_seed_001s_defaults(tmp_path: Pat
         ),
         (GOOD.replace("18789", "99999"), "gateway.port"),
         (GOOD.replace('"2m"', '"soon"'), "not a duration"),
+        (GOOD + 'static = ["b"]\n', "NAME=HOST:PORT"),
         (GOOD.replace('node = "/opt', 'nodes = "/opt'), "openclaw.node"),
         ("[gateway\n", "not TOML"),
     ],
@@ -95,7 +96,7 @@ def test_hints_are_capped_and_the_last_good_one_is_first() -> None:
 
 
 def test_static_peers() -> None:
-    assert parse_static("b=[fe80::1]:7465") == ("b", Hint("fe80::1", 7465, Found.STATIC))
+    assert parse_static("b=[fe80::1]:7465") == ("b", "fe80::1", 7465)
     for text in ("b", "b=host", "=host:1", "b=:1", "b=host:x"):
         with pytest.raises(ValueError, match="NAME=HOST:PORT"):
             parse_static(text)

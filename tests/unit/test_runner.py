@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -56,6 +57,7 @@ class NoReleases:
 class FewDeps:
     clock: SystemClock = field(default_factory=SystemClock)
     releases: NoReleases = field(default_factory=NoReleases)
+    progress: Callable[[str], None] = lambda text: None
 
 
 def runner(path: Path, world: World) -> Runner:

@@ -29,6 +29,7 @@ class Drain:
     async def act(self, context: Context) -> Evidence:
         deps = context.deps
         await deps.weight.set(0)
+        deps.progress("no new traffic; waiting for what is in hand")
         ends = deps.clock.monotonic() + deps.config.upgrade.drain_timeout
         can_suspend = self._can_suspend(context)
         blockers: list[str] = ["not asked yet"]
