@@ -1,4 +1,4 @@
-"""This node's own reds: raised once per topic, ended when the cause has ended."""
+"""This node's own reds: one for each kind and release, ended when the cause has ended."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ import structlog
 from agent.peers.mesh import Mesh
 from agent.store import Store
 from shared.clock import Clock
-from shared.messages import Red, RedKind, Verdict
+from shared.messages import Message, Red, RedKind, Verdict
 from shared.readiness import ReadinessDocument
+from shared.wire import short
 
 log = structlog.get_logger()
 
-READINESS_TOPIC = "readiness"
-
 
 class Alarms:
-    """Implements Alarm for the upgrade, and turns lasting failed readiness into a red of its own."""
+    """Implements Alarm for the upgrade, and turns lasting bad readiness into a red of its own."""
 
-    def __init__(self, mesh: Mesh, store: Store, clock: Clock, red_after_s: float) -> None:
+    def __init__(
+        self, mesh: Mesh, store: Store, clock: Clock, *, red_after_s: float, unknown_after_s: float
+    ) -> None:
         self._mesh, self._store, self._clock = mesh, store, clock
-        self._red_after_s = red_after_s
-        self._failed_since: float | None = None
+        self._patience = {Verdict.RED: red_after_s, Verdict.UNKNOWN: unknown_after_s}
+        self._since: dict[Verdict, float] = {}
 
-    async def raise_red(self, topic: str, kind: RedKind, reason: str, release: str | None) -> None:
-        """Raised again only when the earlier red of this topic has been cleared."""
-        known = await self._store.get(f"red:{topic}")
-        if known is not None and known in {red.key for red in self._mesh.own_reds()}:
+    async def raise_red(self, kind: RedKind, reason: str, release: str | None) -> None:
+        """Raised once: the same kind for the same release is not said again while it is open."""
+        if self._own(kind, release):
             return
-        message = await self._mesh.broadcast(Red(kind=kind, reason=reason, release=release))
-        await self._store.put(f"red:{topic}", message.key)
+        red = Red(kind=kind, reason=short(reason), release=release)
+        message = await self._mesh.broadcast(red)
         log.error("red", kind=kind, reason=reason, key=message.key)
 
-    async def end(self, topic: str, reason: str) -> None:
-        known = await self._store.get(f"red:{topic}")
-        if known is not None and known in {red.key for red in self._mesh.own_reds()}:
-            await self._mesh.clear(known, reason)
+    def _own(self, kind: RedKind, release: str | None) -> list[Message]:
+        return [
+            message
+            for message in self._mesh.own_reds()
+            if isinstance(message.payload.body, Red)
+            and (message.payload.body.kind, message.payload.body.release) == (kind, release)
+        ]
 
     async def block(self, release: str, reason: str) -> None:
         await self._store.block(release, reason, self._clock.now())
@@ -50,15 +53,20 @@ class Alarms:
     async def judge(self, document: ReadinessDocument, *, kept: bool) -> None:
         """Called on every tick. `kept` is False while there is no release to keep up, and while an
         upgrade moves this node: then its own phases judge readiness."""
-        if not kept or document.status is not Verdict.RED:
-            self._failed_since = None
-            if kept and document.status is Verdict.GREEN:
-                await self.end(READINESS_TOPIC, "readiness is green again")
+        if not kept or document.status is Verdict.GREEN:
+            self._since.clear()
+            if kept:
+                await self._end_readiness()
             return
         now = self._clock.monotonic()
-        if self._failed_since is None:
-            self._failed_since = now
-        if now - self._failed_since >= self._red_after_s:
-            await self.raise_red(
-                READINESS_TOPIC, RedKind.READINESS, document.reason, document.comparable.release
-            )
+        self._since.setdefault(Verdict.UNKNOWN, now)
+        if document.status is Verdict.RED:
+            self._since.setdefault(Verdict.RED, now)
+        else:
+            self._since.pop(Verdict.RED, None)
+        if any(now - since >= self._patience[verdict] for verdict, since in self._since.items()):
+            await self.raise_red(RedKind.READINESS, document.reason, None)
+
+    async def _end_readiness(self) -> None:
+        for message in self._own(RedKind.READINESS, None):
+            await self._mesh.clear(message.key, "readiness is green again")

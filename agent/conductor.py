@@ -22,10 +22,12 @@ from shared.durable import switch_link
 from shared.errors import RollcallError
 from shared.messages import Message, RedKind
 from shared.report import Target
+from shared.wire import short
 
 log = structlog.get_logger()
 
 TICK_S = 0.25
+ASK_AGAIN_S = 5.0
 
 
 class Conductor:
@@ -69,20 +71,29 @@ class Conductor:
             await asyncio.to_thread(self._journal.load)
         except JournalError as error:
             kept = await asyncio.to_thread(self._journal.set_aside, f"{self._clock.now():.0f}")
-            await asyncio.to_thread(self._to_last_good)
-            await self._alarms.raise_red(
-                f"journal:{kept.name}", RedKind.JOURNAL, f"{error}; kept as {kept.name}", None
-            )
+            await self._fall_back()
+            await self._alarms.raise_red(RedKind.JOURNAL, f"{error}; kept as {kept.name}", None)
         if (self.record is None or self.record.over) and self._layout.current.exists():
             try:
                 await self._deps.service.start(self._deps.service_spec())
-            except RollcallError as error:
+            except (RollcallError, OSError) as error:
                 log.error("gateway did not start", reason=str(error))
 
-    def _to_last_good(self) -> None:
-        good = read_last_good(self._layout.home)
-        if good is not None and (self._layout.releases / good.release).is_dir():
-            switch_link(self._layout.current, self._layout.releases / good.release)
+    async def _fall_back(self) -> None:
+        """Without a journal: a bookmark that is younger than the last known good release belongs to an
+        upgrade that did not end. What it saved is put back; otherwise only the link is set right."""
+        good = await asyncio.to_thread(read_last_good, self._layout.home)
+        bookmark = await asyncio.to_thread(self._deps.bookmarks.newest)
+        release = good.release if good is not None else None
+        if bookmark is not None and (good is None or bookmark.created > good.at):
+            await self._deps.service.stop(self._deps.config.gateway.stop_timeout)
+            if bookmark.folders:
+                await asyncio.to_thread(self._deps.bookmarks.restore, bookmark)
+            await self._deps.weight.set(bookmark.weight)
+            release = bookmark.previous
+        if release is not None and (self._layout.releases / release).is_dir():
+            tree = self._layout.releases / release
+            await asyncio.to_thread(switch_link, self._layout.current, tree)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -90,8 +101,8 @@ class Conductor:
             group.create_task(self._judge(), name="judge")
 
     async def _move(self) -> None:
-        await self.runner.resume()
         while True:
+            await self.runner.resume()
             current = self._layout.current
             step = admit(
                 self._target,
@@ -100,20 +111,24 @@ class Conductor:
                 [_say(red) for red in self._mesh.frozen_by()],
                 [_say(red) for red in self._mesh.own_reds()],
             )
-            self._wait_for(step.reason if isinstance(step, Wait) else "")
             if isinstance(step, Start):
                 await self._begin(step.target)
-            await self._clock.sleep(TICK_S)
+            else:
+                self._wait_for(step.reason if isinstance(step, Wait) else "")
+                await self._clock.sleep(TICK_S)
 
     async def _begin(self, target: Target) -> None:
         try:
             release = await self._deps.releases.release(target.release)
         except (RollcallError, OSError) as error:
             self._wait_for(f"the release cannot be had: {error}")
+            await self._clock.sleep(ASK_AGAIN_S)
             return
+        self._wait_for("")
         await self.runner.begin(target, release.label)
 
     def _wait_for(self, reason: str) -> None:
+        reason = short(reason)
         if reason != self.waiting:
             self.waiting = reason
             self._changes.notify()

@@ -74,8 +74,9 @@ class OpenClawConfig(Section):
     store: Path | None = None
     """Where staged releases are kept; `<home>/releases` when absent. Agents on one host may share it."""
 
-    def tools(self) -> NodeTools:
-        return NodeTools(self.node, self.npm, self.npm_cache, self.extra_ca)
+    def tools(self, home: Path) -> NodeTools:
+        """For the agent of this home."""
+        return NodeTools(self.node, self.npm, self.npm_cache, self.extra_ca, str(home))
 
 
 class GuardConfig(Section):
@@ -91,6 +92,8 @@ class ProbeConfig(Section):
     doctor_every: Duration = 3600.0
     red_after: Duration = 10.0
     """How long readiness must have failed before the node calls itself red."""
+    unknown_after: Duration = 300.0
+    """How long it may be anything but green before that counts as failed: a gateway that hangs."""
 
 
 class UpgradeConfig(Section):

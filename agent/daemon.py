@@ -44,6 +44,7 @@ from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
 from agent.upgrade.journal import Journal
 from shared.clock import Clock
+from shared.command import end_children_of
 from shared.durable import hold_lock, private_directory
 from shared.errors import RollcallError, first_known
 from shared.http import Server, session
@@ -52,6 +53,7 @@ from shared.npm import Npm
 from shared.readiness import ReadinessDocument
 from shared.report import NodeReport
 from shared.tls import server_context
+from shared.wire import short
 
 KEPT_S = 30 * 86400.0
 
@@ -64,6 +66,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._changes = Changes()
         self._directory = Directory()
+        self._tools = config.openclaw.tools(layout.home)
         self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
@@ -83,6 +86,7 @@ class Daemon:
     async def _open(self) -> None:
         config, layout, stack = self._config, self._layout, self._stack
         stack.enter_context(hold_lock(layout.lock, what=f"{layout.home}"))
+        await asyncio.to_thread(end_children_of, str(layout.home))
         self._store = await Store.open(layout.database)
         stack.push_async_callback(self._store.close)
         await self._store.prune(self._clock.now() - KEPT_S)
@@ -117,7 +121,7 @@ class Daemon:
             self._store,
             transport,
             self._clock,
-            await self._store.next_epoch(),
+            await self._store.next_epoch(self._clock.now()),
             on_message=self._heard,
             on_change=self._changes.notify,
             compare_every_s=self._config.peers.sync_every,
@@ -126,7 +130,14 @@ class Daemon:
         self._attestor = Attestor(
             self._trust, self.mesh, transport, self._store, self._clock, self.monitor.document
         )
-        self._alarms = Alarms(self.mesh, self._store, self._clock, self._config.probes.red_after)
+        probes = self._config.probes
+        self._alarms = Alarms(
+            self.mesh,
+            self._store,
+            self._clock,
+            red_after_s=probes.red_after,
+            unknown_after_s=probes.unknown_after,
+        )
 
     def _deps(self) -> Deps:
         envelopes = private_directory(self._layout.home / "envelopes")
@@ -135,7 +146,7 @@ class Daemon:
             layout=self._layout,
             role=self._trust.role,
             clock=self._clock,
-            npm=Npm(self._config.openclaw.tools()),
+            npm=Npm(self._tools),
             service=self.service,
             gateway=self._gateway,
             readiness=self.monitor,
@@ -143,7 +154,7 @@ class Daemon:
             attestors=self._attestor,
             alarm=self._alarms,
             weight=self._traffic,
-            bookmarks=Bookmarks(self._layout.bookmarks),
+            bookmarks=Bookmarks(self._layout.bookmarks, str(self._layout.home)),
             progress=self._say,
         )
 
@@ -164,7 +175,7 @@ class Daemon:
         current = self._layout.current
         if not current.exists():
             return None
-        return OpenClaw(self._config.openclaw.tools(), current, self._config.gateway.home)
+        return OpenClaw(self._tools, current, self._config.gateway.home)
 
     async def run(self, on_ready: Callable[[dict[str, str]], None]) -> None:
         """Recover, then serve; `on_ready` is told the addresses once the doors are open.
@@ -236,6 +247,7 @@ class Daemon:
         self._stack.callback(path.unlink, missing_ok=True)
 
     def _say(self, text: str) -> None:
+        text = short(text, 500)
         if text != self._progress:
             self._progress = text
             self._changes.notify()

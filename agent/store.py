@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE envelopes (
   key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, origin TEXT NOT NULL, epoch INTEGER NOT NULL,
   sequence INTEGER NOT NULL, type TEXT NOT NULL, ref TEXT NOT NULL, raw TEXT NOT NULL,
-  at REAL NOT NULL, uploaded INTEGER NOT NULL DEFAULT 0
+  at REAL NOT NULL, expires REAL, uploaded INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX envelopes_by_type ON envelopes (type, ref);
 CREATE INDEX envelopes_to_upload ON envelopes (uploaded) WHERE uploaded = 0;
@@ -101,29 +101,20 @@ class Store:
     async def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         return await self._do(lambda: self._db.execute(sql, values).fetchall())
 
-    async def next_epoch(self) -> int:
-        """A new boot epoch, above every earlier one whatever the wall clock says."""
+    async def next_epoch(self, now: float) -> int:
+        """A new boot epoch, above every earlier one: the time, or one more than the last where the
+        clock went back. A database that was lost or put back does not repeat what peers have seen."""
 
         def work() -> int:
             with self._db:
                 row = self._db.execute(
-                    "INSERT INTO meta VALUES ('epoch', '1') ON CONFLICT (key)"
-                    " DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING value"
+                    "INSERT INTO meta VALUES ('epoch', ?1) ON CONFLICT (key)"
+                    " DO UPDATE SET value = MAX(CAST(value AS INTEGER) + 1, ?1) RETURNING value",
+                    (int(now),),
                 ).fetchone()
             return int(row[0])
 
         return await self._do(work)
-
-    async def get(self, key: str) -> str | None:
-        rows = await self.rows("SELECT value FROM meta WHERE key = ?", key)
-        return rows[0]["value"] if rows else None
-
-    async def put(self, key: str, value: str) -> None:
-        await self.write(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            key,
-            value,
-        )
 
     async def add(self, message: Message, at: float, peers: list[str]) -> bool:
         """Keep an envelope, and owe it to `peers`; False when it is known already."""
@@ -133,8 +124,8 @@ class Store:
             with self._db:
                 added = self._db.execute(
                     "INSERT OR IGNORE INTO envelopes"
-                    " (key, sha256, origin, epoch, sequence, type, ref, raw, at)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         message.key,
                         message.sha256,
@@ -145,6 +136,7 @@ class Store:
                         message.ref,
                         message.raw,
                         at,
+                        payload.expires,
                     ),
                 ).rowcount
                 self._db.executemany(
@@ -155,12 +147,15 @@ class Store:
 
         return await self._do(work)
 
-    async def undelivered(self, peer: str) -> list[Delivery]:
-        """Oldest first: one origin's messages reach a peer in the order they were made."""
+    async def undelivered(self, peer: str, now: float) -> list[Delivery]:
+        """Oldest first: one origin's messages reach a peer in the order they were made. What has
+        expired is not offered any more."""
         rows = await self.rows(
             "SELECT d.key, d.peer, e.raw, e.at FROM deliveries d JOIN envelopes e USING (key)"
-            " WHERE d.peer = ? AND d.acked_ms IS NULL ORDER BY e.epoch, e.sequence LIMIT 100",
+            " WHERE d.peer = ? AND d.acked_ms IS NULL AND (e.expires IS NULL OR e.expires > ?)"
+            " ORDER BY e.epoch, e.sequence LIMIT 100",
             peer,
+            now,
         )
         return [Delivery(row["key"], row["peer"], row["raw"], row["at"]) for row in rows]
 

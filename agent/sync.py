@@ -42,6 +42,7 @@ class Sync:
         self._coordinator, self._trust, self._store = coordinator, trust, store
         self._clock, self._report, self._on_target = clock, report, on_target
         self._generation = 0
+        self._holds: str | None = None
         self._news = asyncio.Event()
         self.connected = False
 
@@ -83,7 +84,7 @@ class Sync:
     async def _exchange(self, wait_s: float) -> None:
         request = SyncRequest(
             report=await self._report(),
-            generation=self._generation,
+            holds=self._holds,
             wait_s=wait_s,
             roster_epoch=self._trust.roster.epoch,
             messages=await self._store.to_upload(),
@@ -99,10 +100,14 @@ class Sync:
             await self._trust.accept_roster(answer.roster.encode())
         if answer.generation >= self._generation:
             self._generation = answer.generation
-            self._on_target(answer.target)
+            self._take(answer.target)
 
     def _lost(self, error: Exception) -> None:
         if self.connected:
             log.warning("coordinator lost", reason=str(error))
         self.connected = False
-        self._on_target(None)
+        self._take(None)
+
+    def _take(self, target: Target | None) -> None:
+        self._holds = None if target is None else target.order
+        self._on_target(target)

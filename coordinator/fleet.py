@@ -100,7 +100,7 @@ class FleetState:
             match body:
                 case Red():
                     opened.append(message)
-                case Clear():
+                case Clear() if body.ref.startswith(f"{message.payload.origin}:"):
                     cleared.add(body.ref)
                 case Ack():
                     acked.setdefault(body.ref, set()).add(message.payload.origin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-RESTART_STEP = 1_000_000
+RESTART_STEP = 10_000_000_000
 
 
 class Notifier:

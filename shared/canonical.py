@@ -43,11 +43,24 @@ def parse_json(raw: bytes, *, max_bytes: int = MAX_JSON_BYTES, max_depth: int = 
         raise BadInputError(f"JSON is not UTF-8 (byte {error.start})") from error
     _check_depth(text, max_depth)
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise BadInputError(
             f"not JSON: {error.msg} at line {error.lineno} column {error.colno}"
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"not JSON that can be read: {error}") from error
+    if "\\ud" in text.lower():
+        _check_surrogates(value)
+    return value
+
+
+def _check_surrogates(value: Any) -> None:
+    """Half of a surrogate pair is a string that cannot be written down again."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadInputError("JSON has half of a surrogate pair") from error
 
 
 def _check_depth(text: str, limit: int) -> None:

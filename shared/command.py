@@ -10,9 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from shared.errors import CommandError
 
 MAX_OUTPUT = 8 << 20
+KILL_WAIT_S = 5.0
+CHILD_OF = "ROLLCALL_CHILD_OF"
+"""In the environment of a child: the home of the agent that runs it, see `end_children_of`."""
 SYSTEM_PATH = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
@@ -107,3 +112,16 @@ def kill_group(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
     """Signal the group that `pid` leads; nothing when it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+
+
+def end_children_of(home: str) -> int:
+    """Kill what an earlier agent of this home had running when it was killed: its children lead their
+    own sessions, and would go on writing under the feet of the next one. Blocking."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(CHILD_OF) == home and process.pid != os.getpid():
+                process.kill()
+                found.append(process)
+    psutil.wait_procs(found, timeout=KILL_WAIT_S)
+    return len(found)

@@ -199,5 +199,5 @@ def _refusal(status: int, body: bytes) -> RefusedError:
     try:
         value = json.loads(body)
         return RefusedError(status, Refusal.model_validate(value))
-    except ValueError:
+    except (ValueError, RecursionError):
         return RefusedError(status, Refusal(title=f"HTTP {status}"))

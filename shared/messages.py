@@ -17,7 +17,7 @@ from shared.envelope import MESSAGE, open_envelope, seal
 from shared.errors import BadInputError, UntrustedError
 from shared.keys import SigningKey
 from shared.roster import Roster
-from shared.wire import PROTOCOL, NodeName, Reason, Sha256, Wire
+from shared.wire import PROTOCOL, NodeName, Order, Reason, Sha256, Wire
 
 
 class RedKind(StrEnum):
@@ -59,7 +59,7 @@ class Proven(Wire):
     nobody else to judge the claim."""
 
     type: Literal["proven"] = "proven"
-    order: str
+    order: Order
     release: str
     ready_probe_sha256: Sha256
     nonce: Sha256
@@ -68,7 +68,7 @@ class Proven(Wire):
 class Attestation(Wire):
     type: Literal["attestation"] = "attestation"
     subject: NodeName
-    order: str
+    order: Order
     release: Sha256
     nonce: Sha256
     verdict: Verdict

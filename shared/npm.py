@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.canonical import parse_json
-from shared.command import SYSTEM_PATH, Output, run_command
+from shared.command import CHILD_OF, SYSTEM_PATH, Output, run_command
 from shared.errors import BadInputError, CommandError
 
 INSTALL_TIMEOUT_S = 1200.0
@@ -29,6 +29,8 @@ class NodeTools:
     cache: Path | None = None
     extra_ca: Path | None = None
     """Certificates to trust besides Node's own, where a network inspects TLS."""
+    child_of: str | None = None
+    """The home of the agent that these tools work for."""
 
     def environment(self, home: Path) -> dict[str, str]:
         """What a child of npm or OpenClaw sees: a PATH of ours, a HOME of ours, nothing inherited."""
@@ -41,6 +43,8 @@ class NodeTools:
         }
         if self.cache is not None:
             env["npm_config_cache"] = str(self.cache)
+        if self.child_of is not None:
+            env[CHILD_OF] = self.child_of
         if self.extra_ca is not None:
             env["NODE_EXTRA_CA_CERTS"] = str(self.extra_ca)
         return env

@@ -65,9 +65,6 @@ class ReadinessDocument(Wire):
     evidence_sha256: Sha256
     nonce: str | None = None
 
-    def failing(self) -> list[Check]:
-        return [check for check in self.checks if check.status is CheckStatus.FAIL]
-
 
 def evidence_sha256(parts: dict[str, bytes]) -> str:
     """Over the raw bytes of every probe, framed, in the order of their ids (seed 000, framed)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
-from shared.wire import PROTOCOL, NodeName, Reason, Sha256, Wire
+from shared.wire import PROTOCOL, NodeName, Order, Reason, Sha256, Wire
 
 
 class ReadinessSummary(Wire):
@@ -20,9 +20,9 @@ class ReadinessSummary(Wire):
 class UpgradeReport(Wire):
     """The last upgrade this node began: still moving while `outcome` is None."""
 
-    order: str
+    order: Order
     release: Sha256
-    phase: str
+    phase: Annotated[str, StringConstraints(max_length=32)]
     detail: Reason = ""
     outcome: str | None = None
     reason: Reason = ""
@@ -63,12 +63,13 @@ class NodeReport(Wire):
 
 
 class Target(Wire):
-    """The pending upgrade: which release this node should run, who said so, when, in which rollout."""
+    """The pending upgrade: which release this node should run, who said so, when, in which rollout.
+    The order names a folder on the node, so its form is fixed: nothing in it can be a path."""
 
-    order: str
-    rollout: str
+    order: Order
+    rollout: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
     release: Sha256
-    set_by: str
+    set_by: Annotated[str, StringConstraints(max_length=64)]
     set_at: float
     soak_s: Annotated[float, Field(ge=0, le=7 * 86400)]
 
@@ -76,8 +77,8 @@ class Target(Wire):
 class SyncRequest(Wire):
     protocol: int = PROTOCOL
     report: NodeReport
-    generation: int = 0
-    """The last answer this agent has applied; the coordinator waits until it has a newer one."""
+    holds: Order | None = None
+    """The order of the target that this agent has; a different one is news, told at once."""
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
     roster_epoch: int = 0
     messages: Annotated[list[str], Field(max_length=64)] = []

@@ -15,6 +15,10 @@ PROTOCOL = 1
 
 NODE_NAME = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
 NodeName = Annotated[str, StringConstraints(pattern=f"^{NODE_NAME}$")]
+Order = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-f]{8}:[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
+]
+"""Rollout and node, such as `a81b21d0:canary`."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Reason = Annotated[str, StringConstraints(max_length=2000)]
 
@@ -36,6 +40,11 @@ class Wire(BaseModel):
             return cls.model_validate(value)
         except ValidationError as error:
             raise BadInputError(describe(error)) from error
+
+
+def short(text: str, limit: int = 2000) -> str:
+    """Text of others, fit to travel as a reason: bounded, and without halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode("utf-8")[:limit]
 
 
 def describe(error: ValidationError) -> str:

@@ -66,8 +66,9 @@ class Gateway:
         p99 = float(p99) if isinstance(p99, int | float) else None
         if value["ready"] and status == 200:
             return GateReading(Gate.READY, "", p99, raw)
-        failing = ", ".join(str(each) for each in value.get("failing", [])) or f"status {status}"
-        return GateReading(Gate.NOT_READY, failing, p99, raw)
+        named = value.get("failing")
+        failing = ", ".join(map(str, named)) if isinstance(named, list) else ""
+        return GateReading(Gate.NOT_READY, failing or f"status {status}", p99, raw)
 
     async def startup_version(self) -> str | None:
         """`/startupz` names the running version from 8.x on; before that it is HTML."""

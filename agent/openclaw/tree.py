@@ -51,9 +51,9 @@ def hash_tree(tree: Path) -> tuple[str, int, int]:
     files = size = 0
     for path in _entries(tree):
         info = path.lstat()
-        name = str(path.relative_to(tree)).encode()
+        name = os.fsencode(path.relative_to(tree))
         if stat.S_ISLNK(info.st_mode):
-            line = b"l\0" + str(path.readlink()).encode()
+            line = b"l\0" + os.fsencode(path.readlink())
         elif stat.S_ISREG(info.st_mode):
             files += 1
             size += info.st_size

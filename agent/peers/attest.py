@@ -84,7 +84,7 @@ class Attestor:
             task.add_done_callback(self._answering.discard)
 
     async def _answer(self, message: Message, claim: Proven) -> None:
-        """Look at the origin until it is green or the claim expires; then sign what was seen."""
+        """Look at the origin until it is green or it would ask again; then sign what was seen."""
         subject = message.payload.origin
         try:
             release = open_release(claim.release.encode(), self._trust.fleet)
@@ -106,10 +106,10 @@ class Attestor:
     async def _look_until(
         self, message: Message, claim: Proven, release: Release
     ) -> tuple[Verdict, str, ReadinessDocument | None]:
-        expires = message.payload.expires or self._clock.now() + ASK_AGAIN_S
+        ends = self._clock.monotonic() + ASK_AGAIN_S - LOOK_EVERY_S
         while True:
             verdict, reason, seen = await self._look(message.payload.origin, claim, release)
-            if verdict is Verdict.GREEN or self._clock.now() + LOOK_EVERY_S >= expires:
+            if verdict is Verdict.GREEN or self._clock.monotonic() >= ends:
                 return verdict, reason, seen
             await self._clock.sleep(LOOK_EVERY_S)
 

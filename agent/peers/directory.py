@@ -22,7 +22,8 @@ class Hint:
 
 
 class Directory:
-    """Hints by node name, capped, the ones that worked first. Names not in the roster are never kept."""
+    """Hints by node name. Those that anyone on the network can give are capped; a static one, and the one
+    that worked last, are never pushed out by them."""
 
     def __init__(self) -> None:
         self._hints: dict[str, list[Hint]] = {}
@@ -32,9 +33,13 @@ class Directory:
         if name not in self._hints and len(self._hints) >= MAX_PEERS:
             return
         known = self._hints.setdefault(name, [])
-        if hint not in known:
-            known.insert(0, hint)
-            del known[MAX_HINTS_PER_PEER:]
+        if hint in known:
+            return
+        known.insert(0, hint)
+        kept = (self._reached.get(name), *(each for each in known if each.found is Found.STATIC))
+        loose = [each for each in known if each not in kept]
+        for each in loose[MAX_HINTS_PER_PEER:]:
+            known.remove(each)
 
     def candidates(self, name: str) -> list[Hint]:
         """Addresses to try, the last good one first."""

@@ -17,9 +17,10 @@ import structlog
 from agent.peers.transport import Transport
 from agent.store import Delivery, Store
 from agent.trust import Trust
-from shared.canonical import parse_json
+from shared.canonical import parse_json, sha256_hex
 from shared.clock import Clock
 from shared.errors import BadInputError, NotFoundError, RollcallError, UntrustedError
+from shared.http import RefusedError
 from shared.messages import (
     Ack,
     Body,
@@ -148,8 +149,6 @@ class Mesh:
             f"{payload.origin}:"
         ):
             raise UntrustedError(f"{payload.origin!r} may clear only its own reds")
-        if payload.expires is not None and payload.expires < self._clock.now():
-            raise UntrustedError("the message has expired")
         if await self._store.below_floor(payload.origin, payload.epoch, payload.sequence):
             raise UntrustedError("an old message, long closed")
 
@@ -199,8 +198,7 @@ class Mesh:
         while True:
             wake.clear()
             try:
-                for delivery in await self._store.undelivered(peer):
-                    await self._deliver_one(delivery)
+                await self._deliver_all(peer)
                 delay = FIRST_RETRY_S
                 pause = LONGEST_RETRY_S
             except RollcallError as error:
@@ -208,6 +206,14 @@ class Mesh:
                 pause = delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
                 delay = min(delay * 2, LONGEST_RETRY_S)
             await self._wait(wake, pause)
+
+    async def _deliver_all(self, peer: str) -> None:
+        """One that the peer refuses must not hold up those behind it; it is offered again later."""
+        for delivery in await self._store.undelivered(peer, self._clock.now()):
+            try:
+                await self._deliver_one(delivery)
+            except RefusedError as error:
+                log.warning("refused", peer=peer, key=delivery.key, reason=str(error))
 
     async def _wait(self, wake: asyncio.Event, seconds: float) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
@@ -224,7 +230,8 @@ class Mesh:
         )
         ack = open_message(raw, self._trust.roster)
         body = ack.payload.body
-        if not isinstance(body, Ack) or body.ref != delivery.key:
+        sha256 = sha256_hex(delivery.raw.encode())
+        if not isinstance(body, Ack) or (body.ref, body.sha256) != (delivery.key, sha256):
             raise UntrustedError(f"{delivery.peer} answered with something else than an ack")
         if ack.payload.origin != delivery.peer:
             raise UntrustedError(f"{ack.payload.origin} acked in place of {delivery.peer}")

@@ -14,6 +14,7 @@ from shared.readiness import (
     ReadinessDocument,
     evidence_sha256,
 )
+from shared.wire import short
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _check(probe: Expected, reading: Reading | None, monotonic: float) -> Check:
         limit=reading.limit,
         at=reading.at,
         age_s=round(age, 1),
-        reason=reason,
+        reason=short(reason),
     )
 
 

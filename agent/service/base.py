@@ -19,10 +19,10 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class Pid:
-    """A process, told from another that got the same number later by the time it was created."""
+    """A process, told from another that got the same number later by when it was started."""
 
     pid: int
-    created: float
+    started: float
 
 
 class GatewayService(Protocol):
@@ -35,10 +35,6 @@ class GatewayService(Protocol):
         ...
 
     async def alive(self) -> Pid | None: ...
-
-    def wanted(self) -> bool:
-        """Whether it is meant to run; survives a restart of the agent."""
-        ...
 
     async def resume(self) -> None:
         """After a restart of the agent: take over a live gateway, or start the one that is wanted."""

@@ -1,7 +1,7 @@
 """A supervisor for hosts without launchd: keeps one gateway alive, and lets it outlive the agent.
 
-The gateway leads its own session and writes to its own log. Its pid and creation time are durable,
-so that a restarted agent adopts it instead of starting a second one. An agent that is killed between
+The gateway leads its own session and writes to its own log. Its pid and the mark in its environment
+are durable, so that a restarted agent adopts it instead of starting a second one. An agent that is killed between
 the start and that record is covered too: the start's mark was durable before, and the process carries it.
 """
 
@@ -46,7 +46,7 @@ class _State(Wire):
     log: str = "/dev/null"
     mark: str = ""
     pid: int | None = None
-    created: float | None = None
+    started: float | None = None
 
     def spec(self) -> ServiceSpec:
         return ServiceSpec(self.argv, self.env, Path(self.cwd), Path(self.log))
@@ -71,9 +71,6 @@ class ProcessService:
         service = cls(folder, clock, on_change)
         await asyncio.to_thread(service._load)
         return service
-
-    def wanted(self) -> bool:
-        return self._state.wanted
 
     async def alive(self) -> Pid | None:
         return await asyncio.to_thread(self._look)
@@ -112,7 +109,7 @@ class ProcessService:
                 was = running
                 self._on_change()
             if running is not None:
-                if self._clock.now() - running.created > HEALTHY_RUN_S:
+                if self._clock.now() - running.started > HEALTHY_RUN_S:
                     delay = FIRST_RESTART_S
             elif self._state.wanted:
                 log.warning("gateway ended unasked", pid=self._state.pid, restart_in_s=delay)
@@ -124,19 +121,20 @@ class ProcessService:
                     log.error("gateway did not start", reason=str(error))
 
     def _look(self) -> Pid | None:
-        """None also for a zombie, and for a stranger that has the number now."""
+        """None also for a zombie, and for a stranger that has the number now. A child of ours is known
+        by waiting for it; an adopted process by its mark, which no clock can change."""
         state, child = self._state, self._child
-        if state.pid is None or state.created is None:
+        if state.pid is None or state.started is None:
             return None
-        if child is not None and child.pid == state.pid and child.poll() is not None:
-            return None
+        if child is not None and child.pid == state.pid:
+            return Pid(state.pid, state.started) if child.poll() is None else None
         try:
             process = psutil.Process(state.pid)
-            same = abs(process.create_time() - state.created) < 0.05
+            same = process.environ().get(MARK) == state.mark
             dead = process.status() == psutil.STATUS_ZOMBIE
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return None
-        return Pid(state.pid, state.created) if same and not dead else None
+        return Pid(state.pid, state.started) if same and not dead else None
 
     def _spawn(self, spec: ServiceSpec) -> Pid:
         wanted = _State(
@@ -161,12 +159,12 @@ class ProcessService:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-            created = psutil.Process(child.pid).create_time()
-        except (OSError, psutil.Error) as error:
+        except OSError as error:
             raise RollcallError(f"cannot start the gateway: {error}") from error
         self._child = child
-        self._save(wanted.model_copy(update={"pid": child.pid, "created": created}))
-        return Pid(child.pid, created)
+        started = self._clock.now()
+        self._save(wanted.model_copy(update={"pid": child.pid, "started": started}))
+        return Pid(child.pid, started)
 
     async def _end(self, running: Pid, timeout_s: float) -> None:
         """SIGTERM, wait, then SIGKILL to the group and to children that left it."""
@@ -195,7 +193,7 @@ class ProcessService:
             found = _marked(self._state.mark)
             if found is not None:
                 self._save(
-                    self._state.model_copy(update={"pid": found.pid, "created": found.created})
+                    self._state.model_copy(update={"pid": found, "started": self._clock.now()})
                 )
 
 
@@ -224,11 +222,11 @@ def _rotate(path: Path) -> None:
             path.replace(path.with_suffix(".1.log"))
 
 
-def _marked(mark: str) -> Pid | None:
+def _marked(mark: str) -> int | None:
     """The process that was started under this mark by an agent that did not live to record it: the
     one that leads its session, since its children inherit the mark."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(MARK) == mark and os.getsid(process.pid) == process.pid:
-                return Pid(process.pid, process.create_time())
+                return process.pid
     return None

@@ -7,6 +7,7 @@ stopped, hashed, and moved into place by rename, so that a half copy is never ta
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.openclaw.tree import hash_tree
+from shared.command import CHILD_OF
 from shared.durable import private_directory, sync_directory, write_durable
 from shared.errors import BadInputError, CommandError, UntrustedError
 from shared.wire import Wire
@@ -46,8 +48,8 @@ class Bookmark(Wire):
 class Bookmarks:
     """Blocking; steps call it in a thread. One folder per upgrade below `<home>/bookmarks`."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, home: str) -> None:
+        self._root, self._home = root, home
 
     def folder(self, upgrade: str) -> Path:
         return self._root / upgrade
@@ -62,8 +64,18 @@ class Bookmarks:
         except (FileNotFoundError, BadInputError):
             return None
 
+    def newest(self) -> Bookmark | None:
+        """The bookmark that was opened last; None when there is none that can be read."""
+        found = [self.read(folder.name) for folder in self._root.iterdir() if folder.is_dir()]
+        return max((each for each in found if each), key=lambda each: each.created, default=None)
+
     def snapshot(self, upgrade: str, folders: list[Path]) -> list[SavedFolder]:
-        """Copy and hash. Calling it again after a crash starts the unfinished copies anew."""
+        """Copy and hash. Calling it again after a crash starts the unfinished copies anew.
+
+        Raises UntrustedError for a folder that is a link: the copy would be a link too.
+        """
+        for leftover in self.folder(upgrade).glob("*.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         saved = []
         for number, original in enumerate(folders):
             name = f"{number}-{original.name.lstrip('.')}"
@@ -73,11 +85,15 @@ class Bookmarks:
         return saved
 
     def _save(self, copy: Path, original: Path, name: str) -> SavedFolder:
+        if original.is_symlink():
+            raise UntrustedError(f"{original} is a link; a copy of it would save nothing")
         shutil.rmtree(copy, ignore_errors=True)
         if not original.exists():
             return SavedFolder(original=str(original), copy_name=name, sha256=None)
-        copy_tree(original, copy)
-        digest, _, _ = hash_tree(copy)
+        partial = copy.with_name(f"{copy.name}.partial-{secrets.token_hex(4)}")
+        copy_tree(original, partial, self._home)
+        digest, _, _ = hash_tree(partial)
+        partial.rename(copy)
         return SavedFolder(original=str(original), copy_name=name, sha256=digest)
 
     def restore(self, bookmark: Bookmark) -> list[str]:
@@ -92,7 +108,7 @@ class Bookmarks:
         ]
 
     def _restore(self, upgrade: str, saved: SavedFolder) -> str | None:
-        """Three names make it repeatable: `.restoring` (partial), `.restored` (whole), `.failed-…`."""
+        """Three names make it repeatable: `.restoring-…` (partial), `.restored` (whole), `.failed-…`."""
         original = Path(saved.original)
         failed = original.with_name(f"{original.name}.failed-{upgrade}")
         whole = original.with_name(f"{original.name}.restored")
@@ -108,11 +124,12 @@ class Bookmarks:
         return str(failed) if failed.exists() else None
 
     def _prepare(self, copy: Path, whole: Path, sha256: str) -> None:
-        partial = whole.with_suffix(".restoring")
-        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in whole.parent.glob(f"{whole.stem}.restoring-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial = whole.with_suffix(f".restoring-{secrets.token_hex(4)}")
         if not copy.exists():
             raise UntrustedError(f"the copy {copy} is gone")
-        copy_tree(copy, partial)
+        copy_tree(copy, partial, self._home)
         digest, _, _ = hash_tree(partial)
         if digest != sha256:
             raise UntrustedError(f"the copy {copy} is not what was saved")
@@ -120,13 +137,18 @@ class Bookmarks:
         partial.rename(whole)
 
 
-def copy_tree(source: Path, target: Path) -> None:
+def copy_tree(source: Path, target: Path, home: str) -> None:
     """A full copy with owners, modes and links; a clone where the file system can (APFS, reflink)."""
     clone = ["-c"] if sys.platform == "darwin" else ["--reflink=auto"]
     argv = ["/bin/cp", *clone, "-pPR", str(source), str(target)]
     try:
         done = subprocess.run(
-            argv, capture_output=True, timeout=COPY_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
+            argv,
+            capture_output=True,
+            timeout=COPY_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={CHILD_OF: home},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandError(f"copying {source} failed: {error}") from error

@@ -15,9 +15,10 @@ from agent.service.base import GatewayService, ServiceSpec
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.record import Record
 from shared.clock import Clock
+from shared.command import CHILD_OF
 from shared.errors import RollcallError
 from shared.messages import RedKind
-from shared.npm import Npm
+from shared.npm import NodeTools, Npm
 from shared.readiness import ReadinessDocument
 from shared.release import Release
 from shared.roster import Role
@@ -50,11 +51,9 @@ class Attestors(Protocol):
 
 
 class Alarm(Protocol):
-    """Reds of this node, raised once per `topic` whatever happens in between."""
+    """Reds of this node, raised once for a kind and a release whatever happens in between."""
 
-    async def raise_red(
-        self, topic: str, kind: RedKind, reason: str, release: str | None
-    ) -> None: ...
+    async def raise_red(self, kind: RedKind, reason: str, release: str | None) -> None: ...
     async def block(self, release: str, reason: str) -> None: ...
     async def blocked(self, release: str) -> str | None: ...
     def frozen(self) -> str | None: ...
@@ -89,16 +88,21 @@ class Deps:
     def tree(self, release: str) -> Path:
         return self.layout.releases / release
 
+    @property
+    def tools(self) -> NodeTools:
+        return self.config.openclaw.tools(self.layout.home)
+
     def openclaw(self, tree: Path) -> OpenClaw:
-        return OpenClaw(self.config.openclaw.tools(), tree, self.config.gateway.home)
+        return OpenClaw(self.tools, tree, self.config.gateway.home)
 
     def service_spec(self) -> ServiceSpec:
-        """Through `current`, so that an upgrade changes a link and not the service (law 6)."""
+        """Through `current`, so that an upgrade changes a link and not the service (law 6). The gateway
+        is nobody's child: it outlives the agent."""
         openclaw = self.openclaw(self.layout.current)
         port = str(self.config.gateway.port)
         return ServiceSpec(
             argv=tuple(openclaw.argv("gateway", "--port", port)),
-            env=openclaw.environment(),
+            env={k: v for k, v in openclaw.environment().items() if k != CHILD_OF},
             cwd=self.config.gateway.home,
             log=self.layout.logs / "gateway.log",
         )

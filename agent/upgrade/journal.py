@@ -6,6 +6,7 @@ makes the whole journal unreadable, and the caller falls back to the last known 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -40,18 +41,33 @@ class Journal:
     def append(self, entry: Entry) -> Record:
         """Durable when it returns. Refuses an entry that does not follow from what is there."""
         record = apply(self.record, entry)
+        before = self._chain
         line = self._line(entry)
+        try:
+            self._write(line)
+        except BaseException:
+            self._chain = before
+            raise
+        self.record = record
+        return record
+
+    def _write(self, line: bytes) -> None:
+        """The whole line or nothing of it: a disk that fills up must not leave half a line inside."""
         fresh = not self._path.exists()
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
-            os.write(fd, line)
-            full_sync(fd)
+            size = os.fstat(fd).st_size
+            try:
+                if os.write(fd, line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                full_sync(fd)
+            except BaseException:
+                os.ftruncate(fd, size)
+                raise
         finally:
             os.close(fd)
         if fresh:
             sync_directory(self._path.parent)
-        self.record = record
-        return record
 
     def set_aside(self, suffix: str) -> Path:
         """Keep an unreadable journal for people, and start an empty one."""

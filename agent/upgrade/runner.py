@@ -18,6 +18,7 @@ from agent.upgrade.steps.base import Step
 from shared.errors import ConflictError, RollcallError
 from shared.release import Release
 from shared.report import Target
+from shared.wire import short
 
 log = structlog.get_logger()
 
@@ -63,13 +64,16 @@ class Runner:
         Raises ConflictError when there is nothing to go back from.
         """
         record = self.record
-        if record is not None and not record.over and record.phase in FORWARD:
+        running = self._busy.locked()
+        if record is not None and record.phase in FORWARD and running:
             self._why = reason
             self._asked.set()
-        elif record is not None and record.phase is Phase.DONE:
+        elif record is not None and record.phase in (*FORWARD, Phase.DONE):
             async with self._busy:
                 await self._append(record.upgrade, Kind.REQUEST, record.phase, {"reason": reason})
                 await self._run()
+        elif record is not None and record.phase is Phase.ROLLING_BACK and not running:
+            await self.resume()
         else:
             busy = record is not None and record.phase is Phase.ROLLING_BACK
             raise ConflictError(
@@ -82,11 +86,15 @@ class Runner:
             return self.record
 
     async def _run(self) -> None:
-        self._asked.clear()
         while self.record is not None:
             match decide(self.record):
                 case Rest():
-                    return
+                    late = self._asked.is_set() and self.record.phase is Phase.DONE
+                    self._asked.clear()
+                    if not late:
+                        return
+                    why = {"reason": self._why}
+                    await self._append(self.record.upgrade, Kind.REQUEST, Phase.DONE, why)
                 case Enter(phase):
                     await self._append(self.record.upgrade, Kind.ENTER, phase, {})
                 case Perform(phase):
@@ -122,14 +130,14 @@ class Runner:
                 evidence = await step.act(context)
         except RollcallError as error:
             log.warning("step failed", phase=phase, reason=str(error))
-            return Kind.FAIL, {"reason": f"{phase}: {error}"}
+            return Kind.FAIL, {"reason": short(f"{phase}: {error}")}
         except OSError as error:
             log.warning("step failed", phase=phase, reason=str(error))
             return Kind.FAIL, {"reason": f"{phase}: {error.strerror or error}"}
         except Exception as error:
             # A surprise is a failed phase, not a dead agent that meets it again at every start.
             log.exception("step failed", phase=phase)
-            return Kind.FAIL, {"reason": f"{phase}: unexpected {type(error).__name__}: {error}"}
+            return Kind.FAIL, {"reason": short(f"{phase}: {type(error).__name__}: {error}")}
         return Kind.PASS, evidence
 
     async def _release(self, record: Record, phase: Phase) -> Release | None:

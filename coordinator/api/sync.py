@@ -51,14 +51,18 @@ class SyncApi:
     async def _wait_for_news(self, name: str, asked: SyncRequest) -> Target | None:
         """Every report of any node is news to somebody; here only this node's target and the roster
         count, so that waiting nodes are not woken for each other's heartbeats."""
-        before = target = await self._engine.target_of(name)
+        target = await self._engine.target_of(name)
         seen = self._notifier.generation
         loop = asyncio.get_running_loop()
         ends = loop.time() + min(asked.wait_s, LONGEST_WAIT_S)
-        while target == before and self._fleet.roster.epoch <= asked.roster_epoch:
+        while _held(target) == asked.holds and self._fleet.roster.epoch <= asked.roster_epoch:
             left = ends - loop.time()
             if left <= 0:
                 break
             seen = await self._notifier.wait_beyond(seen, left)
             target = await self._engine.target_of(name)
         return target
+
+
+def _held(target: Target | None) -> str | None:
+    return None if target is None else target.order

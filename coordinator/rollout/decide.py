@@ -17,6 +17,7 @@ from shared.rollout import (
     RolloutNode,
     RolloutState,
 )
+from shared.wire import short
 
 SILENT_AFTER_S = 30.0
 
@@ -90,10 +91,10 @@ def _missing(node: RolloutNode, rollout: Rollout, view: NodeView, fleet: Fleet) 
 
 def _verdict(nodes: list[RolloutNode], fleet: Fleet) -> tuple[RolloutState, str]:
     for red in fleet.open_reds():
-        return RolloutState.HALTED, f"red of {red.origin}: {red.reason}"[:2000]
+        return RolloutState.HALTED, short(f"red of {red.origin}: {red.reason}")
     for node in nodes:
         if node.state in (NodeState.ROLLED_BACK, NodeState.FAILED):
-            return RolloutState.HALTED, f"{node.name} {node.state}: {node.reason}"[:2000]
+            return RolloutState.HALTED, short(f"{node.name} {node.state}: {node.reason}")
     if all(node.state is NodeState.DONE for node in nodes):
         return RolloutState.SUCCEEDED, ""
     return RolloutState.RUNNING, ""
@@ -126,11 +127,12 @@ def _advance(nodes: list[RolloutNode], fleet: Fleet, now: float) -> tuple[list[R
 def _stay(node: RolloutNode, reason: str, now: float) -> RolloutNode:
     """After a halt the flags that nobody took up are taken back."""
     if node.state in (NodeState.WAITING, NodeState.PENDING):
-        return _with(node, NodeState.WAITING, f"stays: {reason}"[:2000], now)
+        return _with(node, NodeState.WAITING, f"stays: {reason}", now)
     return node
 
 
 def _with(node: RolloutNode, state: NodeState, reason: str, now: float) -> RolloutNode:
+    reason = short(reason)
     if node.state is state and node.reason == reason:
         return node
     since = node.since if node.state is state else now

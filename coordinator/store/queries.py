@@ -48,18 +48,6 @@ class Queries:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def get_meta(self, key: str) -> str | None:
-        async with self._db.read() as db:
-            value: str | None = await db.scalar(select(meta.c.value).where(meta.c.key == key))
-            return value
-
-    async def put_meta(self, key: str, value: str) -> None:
-        statement = upsert(meta).values(key=key, value=value)
-        async with self._db.write() as db:
-            await db.execute(
-                statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
-            )
-
     async def next_number(self, key: str) -> int:
         """A counter that never repeats, also not after a restart."""
         async with self._db.write() as db:

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import psutil
 
+from shared.command import CHILD_OF
+
 PREFIX = "rollcall-fleet-"
+MARK = "ROLLCALL_MINIFLEET"
 GRACE_S = 3.0
 
 
@@ -35,7 +38,12 @@ class Workspace:
 
     def environment(self) -> dict[str, str]:
         """For everything that is started here: temporary files land in the workspace too."""
-        return {**os.environ, "TMPDIR": str(self.scratch), "PYTHONUNBUFFERED": "1"}
+        return {
+            **os.environ,
+            MARK: str(self.root),
+            "TMPDIR": str(self.scratch),
+            "PYTHONUNBUFFERED": "1",
+        }
 
     def remove(self) -> None:
         sweep(self.root)
@@ -68,18 +76,15 @@ def sweep(root: Path) -> None:
 
 
 def processes_in(root: Path) -> list[psutil.Process]:
-    """Processes whose working folder, command line or environment names the workspace; not ourselves,
-    nor the janitor, whose folder and environment are elsewhere."""
+    """Processes that were started for this workspace: our mark, an agent's mark, or a HOME in it. A
+    shell or an editor that somebody opened there has none of them."""
     mark, found = str(root), []
     for process in psutil.process_iter():
         if process.pid == os.getpid():
             continue
         with contextlib.suppress(psutil.Error, OSError):
-            command = process.cmdline()
-            if "scripts.minifleet.janitor" in command:
-                continue
-            named = any(mark in word for word in command) or process.cwd().startswith(mark)
-            if named or any(mark in value for value in process.environ().values()):
+            env = process.environ()
+            if any(env.get(name, "").startswith(mark) for name in (MARK, CHILD_OF, "HOME")):
                 found.append(process)
     return found
 

@@ -51,7 +51,7 @@ def place(tmp_path: Path) -> tuple[Bookmarks, Path, Path]:
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     (workspace / "AGENTS.md").write_text("be kind")
-    return Bookmarks(root), make_state(tmp_path), workspace
+    return Bookmarks(root, str(tmp_path)), make_state(tmp_path), workspace
 
 
 def test_state_and_workspaces_come_back_to_the_byte(place: tuple[Bookmarks, Path, Path]) -> None:
@@ -76,7 +76,7 @@ def test_a_restore_that_was_cut_short_is_finished_by_the_next(
     bookmark = bookmark_of(bookmarks, [state])
     spoil(state)
     copy = bookmarks.folder("u1") / bookmark.folders[0].copy_name
-    whole, partial = tmp_path / ".openclaw.restored", tmp_path / ".openclaw.restoring"
+    whole, partial = tmp_path / ".openclaw.restored", tmp_path / ".openclaw.restoring-1"
     if cut == 0:
         partial.mkdir()
     if cut in (1, 2, 3):

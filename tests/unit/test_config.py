@@ -82,9 +82,12 @@ def test_what_is_no_duration(text: object) -> None:
 
 def test_hints_are_capped_and_the_last_good_one_is_first() -> None:
     directory = Directory()
+    fixed = Hint("10.0.0.9", 7465, Found.STATIC)
+    directory.learn("b", fixed)
     for port in range(1, 30):
         directory.learn("b", Hint("10.0.0.1", port, Found.MDNS))
-    assert len(directory.candidates("b")) == 8
+    assert len(directory.candidates("b")) == 9
+    assert fixed in directory.candidates("b"), "strangers do not push out what an operator wrote"
     good = directory.candidates("b")[5]
     directory.reached("b", good)
     assert directory.candidates("b")[0] == good

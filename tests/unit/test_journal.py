@@ -11,7 +11,12 @@ from agent.upgrade.record import Entry, JournalError, Kind, Record
 from shared.report import Target
 
 TARGET = Target(
-    order="r1:canary", rollout="r1", release="a" * 64, set_by="op", set_at=1.0, soak_s=5.0
+    order="a1b2c3d4:canary",
+    rollout="a1b2c3d4",
+    release="a" * 64,
+    set_by="op",
+    set_at=1.0,
+    soak_s=5.0,
 )
 BEGIN = {"target": TARGET.model_dump(mode="json"), "label": "x"}
 

@@ -67,7 +67,7 @@ class Peer:
             self.store,
             self.transport,
             SystemClock(),
-            await self.store.next_epoch(),
+            await self.store.next_epoch(SystemClock().now()),
             on_message=self.heard.append,
             on_change=lambda: None,
             compare_every_s=0.2,

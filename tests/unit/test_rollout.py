@@ -22,18 +22,19 @@ from shared.rollout import (
 from shared.roster import Role
 
 RELEASE = "a" * 64
+ID = "a1b2c3d4"
 NODES = [("canary", Role.CANARY), ("stable", Role.STABLE), ("witness", Role.WITNESS)]
 NOW = 1000.0
 
 
 def make(strategy: Strategy = Strategy.CANARY) -> Rollout:
     nodes = [
-        RolloutNode(name=name, role=dict(NODES)[name], wave=number, order=f"r:{name}", since=0)
+        RolloutNode(name=name, role=dict(NODES)[name], wave=number, order=f"{ID}:{name}", since=0)
         for number, wave in enumerate(plan_waves(NODES, strategy))
         for name in wave
     ]
     return Rollout(
-        id="r",
+        id=ID,
         release=RELEASE,
         label="x",
         strategy=strategy,
@@ -59,7 +60,7 @@ def view(name: str, **changes: object) -> NodeView:
 
 def ended(name: str, outcome: str = "done", **changes: object) -> NodeView:
     upgrade = UpgradeReport(
-        order=f"r:{name}", release=RELEASE, phase=outcome, outcome=outcome, reason="why", began=0
+        order=f"{ID}:{name}", release=RELEASE, phase=outcome, outcome=outcome, reason="why", began=0
     )
     others = [other for other, _ in NODES if other != name]
     return view(name, **{"upgrade": upgrade, "release": RELEASE, "attested_by": others, **changes})
@@ -146,7 +147,7 @@ def test_a_failed_node_halts(outcome: str) -> None:
 
 def test_a_node_on_its_way_back_is_followed_after_the_halt() -> None:
     begun = decide(make(), fleet(), NOW)
-    upgrade = UpgradeReport(order="r:canary", release=RELEASE, phase="rolling_back", began=0)
+    upgrade = UpgradeReport(order=f"{ID}:canary", release=RELEASE, phase="rolling_back", began=0)
     halted = decide(begun, fleet(view("canary", upgrade=upgrade), reds=[RED]), NOW)
     assert states(halted)["canary"] is NodeState.MOVING
     after = decide(halted, fleet(ended("canary", "rolled_back"), reds=[RED]), NOW)
@@ -167,7 +168,7 @@ def test_a_silent_node_holds_the_next_wave_and_is_named() -> None:
 def test_a_report_of_another_order_says_nothing() -> None:
     other = ended("canary").upgrade
     assert other is not None
-    stale = view("canary", upgrade=other.model_copy(update={"order": "earlier:canary"}))
+    stale = view("canary", upgrade=other.model_copy(update={"order": "00000000:canary"}))
     assert states(decide(make(), fleet(stale), NOW))["canary"] is NodeState.PENDING
 
 
@@ -177,7 +178,7 @@ VIEWS = st.sampled_from(
 
 
 def drawn(name: str, kind: str) -> NodeView:
-    upgrade = UpgradeReport(order=f"r:{name}", release=RELEASE, phase="soaking", began=0)
+    upgrade = UpgradeReport(order=f"{ID}:{name}", release=RELEASE, phase="soaking", began=0)
     match kind:
         case "silent":
             return view(name, heard=None)

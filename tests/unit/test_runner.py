@@ -157,7 +157,9 @@ async def test_the_same_order_is_not_taken_twice(path: Path) -> None:
     moved = await reload(path, World(fail={Phase.STAGED}))
     await moved.begin(TARGET, "x")
     assert isinstance(admit(TARGET, None, moved.record, [], []), Nothing)
-    later: Any = admit(TARGET.model_copy(update={"order": "r2:canary"}), None, moved.record, [], [])
+    later: Any = admit(
+        TARGET.model_copy(update={"order": "b1b2c3d4:canary"}), None, moved.record, [], []
+    )
     assert isinstance(later, Start)
 
 

@@ -56,7 +56,6 @@ async def test_start_is_idempotent_and_stop_stays_stopped(
     await service.stop(5)
     assert await service.alive() is None
     assert not psutil.pid_exists(first.pid)
-    assert not service.wanted()
 
 
 async def test_a_killed_gateway_is_started_again(service: ProcessService, tmp_path: Path) -> None:
@@ -128,7 +127,9 @@ async def test_killed_between_start_and_record_it_is_found_by_its_mark(
     first = await service.start(spec(tmp_path))
     state = tmp_path / "gateway.json"
     record = json.loads(state.read_text())
-    state.write_text(json.dumps({**record, "pid": None, "created": None}))
+    state.write_text(json.dumps({**record, "pid": None, "started": None}))
     later = await ProcessService.open(tmp_path, SystemClock(), lambda: None)
-    assert await later.alive() == first
-    assert await later.start(spec(tmp_path)) == first
+    found = await later.alive()
+    assert found is not None
+    assert found.pid == first.pid
+    assert await later.start(spec(tmp_path)) == found

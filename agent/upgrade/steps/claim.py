@@ -37,14 +37,24 @@ class Claim:
             )
         if reason := deps.alarm.frozen():
             raise StepFailed(f"this node is frozen by {reason}")
+        self._check_links(context)
         await self._check_engine(context, release.manifest.node_engine)
         self._check_direction(context)
         await asyncio.to_thread(self._check_space, context)
         return await asyncio.to_thread(self._before, context)
 
+    def _check_links(self, context: Context) -> None:
+        gateway = context.deps.config.gateway
+        for folder in (gateway.state, *gateway.workspaces):
+            if folder.is_symlink():
+                raise StepFailed(
+                    f"{folder} is a link, so it could not be saved and put back",
+                    remedy="name the real folder in agent.toml, or mount it there",
+                )
+
     async def _check_engine(self, context: Context, wanted: str) -> None:
         """npm's own semver judges the range: OpenClaw's engines use forms that PEP 440 lacks."""
-        tools = context.deps.config.openclaw.tools()
+        tools = context.deps.tools
         semver = tools.npm_cli.parents[1] / "node_modules" / "semver" / "bin" / "semver.js"
         env = tools.environment(context.deps.layout.home)
         has = await run_command([str(tools.node), "--version"], env=env, timeout_s=30)

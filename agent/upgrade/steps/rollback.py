@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+import structlog
+
 from agent.upgrade.bookmark import Bookmark
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.lastgood import LastGood, write_last_good
@@ -17,8 +19,9 @@ from agent.upgrade.steps.base import Evidence
 from agent.upgrade.steps.restart import outage, start_and_wait
 from agent.upgrade.steps.snapshot import wait_port_free
 from shared.durable import remove_link, switch_link
-from shared.errors import RollcallError
 from shared.messages import RedKind
+
+log = structlog.get_logger()
 
 
 class RollBack:
@@ -28,18 +31,22 @@ class RollBack:
         return None
 
     async def act(self, context: Context) -> Evidence:
-        deps, record = context.deps, context.record
-        release = record.target.release
-        await deps.alarm.raise_red(record.upgrade, RedKind.UPGRADE_FAILED, record.reason, release)
-        await deps.alarm.block(release, record.reason)
+        await self._tell(context, RedKind.UPGRADE_FAILED, context.record.reason)
         try:
             return await self._undo(context)
-        except RollcallError as error:
-            await deps.alarm.raise_red(
-                f"{record.upgrade}:stuck", RedKind.STUCK, f"the rollback failed: {error}", release
-            )
+        except Exception as error:
+            await self._tell(context, RedKind.STUCK, f"the rollback failed: {error}")
             await self._leave_something_running(context)
             raise
+
+    async def _tell(self, context: Context, kind: RedKind, reason: str) -> None:
+        """Peers first, but whatever keeps them from being told must not keep the node from going back."""
+        release = context.record.target.release
+        try:
+            await context.deps.alarm.raise_red(kind, reason, release)
+            await context.deps.alarm.block(release, reason)
+        except Exception:
+            log.exception("red not raised", kind=kind)
 
     async def _undo(self, context: Context) -> Evidence:
         deps, record = context.deps, context.record
@@ -67,17 +74,19 @@ class RollBack:
         return {"running": version, "kept": kept, "outage_s": _outage(context, stopped, ready)}
 
     async def _restore(self, context: Context, bookmark: Bookmark) -> list[str]:
-        """Only once the snapshot is whole: before that neither link nor state was changed."""
+        """Only once the snapshot is whole: before that neither link nor state was changed. State first:
+        should it fail, the new tree stands on the state that it has migrated, and can start."""
         deps = context.deps
-        if bookmark.previous is None:
+        previous = None if bookmark.previous is None else deps.tree(bookmark.previous)
+        if previous is not None and not previous.is_dir():
+            raise StepFailed(f"the previous tree {previous} is gone")
+        deps.progress("restoring state and workspaces")
+        kept = await asyncio.to_thread(deps.bookmarks.restore, bookmark)
+        if previous is None:
             await asyncio.to_thread(remove_link, deps.layout.current)
         else:
-            previous = deps.tree(bookmark.previous)
-            if not previous.is_dir():
-                raise StepFailed(f"the previous tree {previous} is gone")
             await asyncio.to_thread(switch_link, deps.layout.current, previous)
-        deps.progress("restoring state and workspaces")
-        return await asyncio.to_thread(deps.bookmarks.restore, bookmark)
+        return kept
 
     async def _leave_something_running(self, context: Context) -> None:
         deps = context.deps

@@ -1,4 +1,4 @@
-"""good: traffic again, and this release is the last known good one."""
+"""good: traffic again, and this release is the last known good one. A red anywhere holds the weight (P3)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from agent.upgrade.lastgood import LastGood, write_last_good
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 
+LOOK_EVERY_S = 0.5
+
 
 class Settle:
     phase: ClassVar = Phase.GOOD
@@ -19,6 +21,9 @@ class Settle:
 
     async def act(self, context: Context) -> Evidence:
         deps, release = context.deps, context.record.target.release
+        while reason := deps.alarm.frozen():
+            deps.progress(f"the weight stays: frozen by {reason}")
+            await deps.clock.sleep(LOOK_EVERY_S)
         weight = context.record.fact(Phase.FROZEN, "weight") or 100
         await deps.weight.set(int(weight))
         good = LastGood(release=release, at=deps.clock.now())

@@ -8,6 +8,7 @@ from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.messages import Verdict
+from shared.readiness import ReadinessDocument
 
 LOOK_EVERY_S = 0.5
 
@@ -23,17 +24,12 @@ class Soak:
         goes on until it is green, or red for long enough to be believed."""
         deps, record = context.deps, context.record
         ends = record.entered + record.target.soak_s
-        patience = deps.config.probes.red_after
-        red_since: float | None = None
+        limits = deps.config.probes
+        patience = {Verdict.RED: limits.red_after, Verdict.UNKNOWN: limits.unknown_after}
+        since: dict[Verdict, float] = {}
         while True:
             document = deps.readiness.document()
-            now = deps.clock.monotonic()
-            if document.status is Verdict.RED:
-                red_since = now if red_since is None else red_since
-                if now - red_since >= patience:
-                    raise StepFailed(f"red while soaking: {document.reason}")
-            else:
-                red_since = None
+            self._bear(document, since, patience, deps.clock.monotonic())
             left = ends - deps.clock.now()
             if left <= 0 and document.status is Verdict.GREEN:
                 return {"soaked_s": round(deps.clock.now() - record.entered, 1)}
@@ -43,3 +39,18 @@ class Soak:
                 else f"soaking on, because it is {document.status}: {document.reason}"
             )
             await deps.clock.sleep(LOOK_EVERY_S)
+
+    def _bear(
+        self,
+        document: ReadinessDocument,
+        since: dict[Verdict, float],
+        patience: dict[Verdict, float],
+        now: float,
+    ) -> None:
+        """Note since when it has been bad. Raises StepFailed once that is too long."""
+        if document.status is Verdict.GREEN:
+            since.clear()
+            return
+        since.setdefault(document.status, now)
+        if now - since[document.status] >= patience[document.status]:
+            raise StepFailed(f"{document.status} while soaking: {document.reason}")

@@ -34,4 +34,6 @@ class Verify:
             raise StepFailed(
                 f"the staged OpenClaw says {version}; the release says {release.manifest.openclaw}"
             )
+        if reason := deps.alarm.frozen():
+            raise StepFailed(f"this node was frozen meanwhile by {reason}")
         return {"tree_sha256": seal.tree_sha256, "files": seal.files, "version": version}
