@@ -44,7 +44,7 @@ class PeerFacade(Protocol):
 
 def reading_app(facade: Facade) -> web.Application:
     """`/livez`, `/readyz`, `/v1/readiness`, `/v1/status`: for load balancers and people, read-only."""
-    app = application(max_body=1024)
+    app = application()
 
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "live"})
@@ -71,7 +71,7 @@ def reading_app(facade: Facade) -> web.Application:
 
 def peer_app(facade: Facade, mesh: PeerFacade, trust: Trust) -> web.Application:
     """For nodes of the roster only; who they are is what their certificate says."""
-    app = application(max_body=1 << 20)
+    app = application()
 
     def member(
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
@@ -109,7 +109,7 @@ def readiness_route(facade: Facade) -> Callable[[web.Request], Awaitable[web.Str
 
 def control_app(facade: Facade) -> web.Application:
     """On `agent.sock`, mode 0600: whoever may open it is this node's administrator."""
-    app = application(max_body=8192)
+    app = application()
 
     async def rollback(request: web.Request) -> web.Response:
         asked = await read_wire(request, RollbackRequest)

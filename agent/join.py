@@ -21,7 +21,8 @@ from shared.tls import client_context, make_key, request_certificate, save_key, 
 
 async def join(layout: Layout, token: JoinToken, name: str, role: Role) -> Identity:
     """Make the identity beside its place and move it there whole, so that a join that was cut short
-    leaves a node that has not joined. Raises ConflictError when it has joined already."""
+    leaves a node that has not joined, and can be repeated with the same token: the keys that it made
+    are kept for that. Raises ConflictError when it has joined already."""
     if layout.node_file.exists():
         raise ConflictError(
             f"{layout.home} has joined a fleet already",
@@ -29,11 +30,10 @@ async def join(layout: Layout, token: JoinToken, name: str, role: Role) -> Ident
         )
     layout.make()
     staging = Layout(layout.home / ".joining")
-    await asyncio.to_thread(shutil.rmtree, staging.home, True)
+    private_directory(staging.home)
     private_directory(staging.identity)
     fleet = await _fetch_fleet(token)
-    key, tls_key = SigningKey.generate(), make_key()
-    await asyncio.to_thread(_write_keys, staging, fleet, key, tls_key)
+    key, tls_key = await asyncio.to_thread(_make_keys, staging, fleet)
     identity = Identity(name=name, role=role, url=token.url)
     request = JoinRequest(
         secret=token.secret,
@@ -57,13 +57,15 @@ async def _fetch_fleet(token: JoinToken) -> FleetDocument:
     return check_fleet(FleetDocument.from_bytes(raw), token.fleet_sha256)
 
 
-def _write_keys(
-    staging: Layout, fleet: FleetDocument, key: SigningKey, tls_key: EllipticCurvePrivateKey
-) -> None:
-    key.save(staging.message_key)
-    save_key(tls_key, staging.tls.key)
+def _make_keys(staging: Layout, fleet: FleetDocument) -> tuple[SigningKey, EllipticCurvePrivateKey]:
+    """The message key of an earlier attempt is kept: the coordinator may know it already."""
     write_durable(staging.fleet_file, fleet.canonical())
     write_durable(staging.tls.ca, fleet.ca_pem.encode())
+    tls_key = make_key()
+    save_key(tls_key, staging.tls.key)
+    if not staging.message_key.exists():
+        SigningKey.generate().save(staging.message_key)
+    return SigningKey.load(staging.message_key), tls_key
 
 
 async def _ask(staging: Layout, url: str, request: JoinRequest) -> JoinAnswer:

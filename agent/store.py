@@ -102,7 +102,7 @@ class Store:
         return await self._do(lambda: self._db.execute(sql, values).fetchall())
 
     async def next_epoch(self, now: float) -> int:
-        """A new boot epoch, above every earlier one: the time, or one more than the last where the
+        """A new boot epoch, above every earlier one: the time in ms, or one more than the last where the
         clock went back. A database that was lost or put back does not repeat what peers have seen."""
 
         def work() -> int:
@@ -110,7 +110,7 @@ class Store:
                 row = self._db.execute(
                     "INSERT INTO meta VALUES ('epoch', ?1) ON CONFLICT (key)"
                     " DO UPDATE SET value = MAX(CAST(value AS INTEGER) + 1, ?1) RETURNING value",
-                    (int(now),),
+                    (int(now * 1000),),
                 ).fetchone()
             return int(row[0])
 

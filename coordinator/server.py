@@ -28,7 +28,6 @@ from shared.clock import Clock
 from shared.durable import hold_lock
 from shared.http import Server, application
 from shared.keys import PublicKey
-from shared.release import MAX_ARTIFACT_BYTES
 from shared.tls import server_context
 
 
@@ -60,7 +59,7 @@ async def serve(settings: Settings, clock: Clock, on_ready: Callable[[str], None
         await fleet.load()
         engine = Engine(queries, fleet, notifier, clock)
         url = settings.url or f"https://{settings.host}:{settings.port}"
-        app = application(max_body=MAX_ARTIFACT_BYTES)
+        app = application()
         releases = ReleasesApi(queries, Blobs(paths.blobs), keys.fleet)
         access = Access(fleet, keys.token_sha256)
         for resource in (

@@ -85,13 +85,14 @@ async def run_command(
     finally:
         if process.returncode is None:
             kill_group(process.pid)
-            await process.wait()
         _close(process)
+        await process.wait()
     return Output(tuple(argv), code, stdout, stderr, loop.time() - began)
 
 
 def _close(process: asyncio.subprocess.Process) -> None:
-    """A grandchild can hold our pipe open after its parent is gone; do not wait for it."""
+    """Let go of the pipes. Waiting would hang on one that nobody reads any more, and on one that a
+    grandchild holds open after its parent is gone."""
     transport = getattr(process, "_transport", None)
     if transport is not None:
         transport.close()

@@ -55,6 +55,13 @@ class BadInputError(RollcallError):
     http_status = 400
 
 
+class TooLargeError(BadInputError):
+    """A body above its cap; nothing more of it was read."""
+
+    code = "too-large"
+    http_status = 413
+
+
 class UntrustedError(RollcallError):
     """A signature, certificate, hash or token that does not hold."""
 

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from shared.canonical import MAX_JSON_BYTES
-from shared.errors import BadInputError, RollcallError, UnavailableError
+from shared.errors import BadInputError, RollcallError, TooLargeError, UnavailableError
 from shared.fleet import Refusal
 from shared.tls import node_of_certificate
 from shared.wire import Wire
@@ -64,21 +64,29 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem(RollcallError("something went wrong here; the log has the details"))
 
 
-def application(*, max_body: int = MAX_JSON_BYTES) -> web.Application:
-    return web.Application(middlewares=[problems], client_max_size=max_body)
+def application() -> web.Application:
+    return web.Application(middlewares=[problems])
 
 
 async def read_wire(request: web.Request, model: type[W]) -> W:
-    """Body to model. Raises BadInputError; a body over the application's cap answers 413."""
+    """Body to model. Raises BadInputError, and TooLargeError for a body above 1 MiB."""
     return model.from_bytes(await read_body(request))
 
 
-async def read_body(request: web.Request) -> bytes:
+async def read_body(request: web.Request, *, limit: int = MAX_JSON_BYTES) -> bytes:
+    """At most `limit` bytes. Raises TooLargeError before it has kept more than that."""
+    parts: list[bytes] = []
+    size = request.content_length or 0
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
-            return await request.read()
+            while size <= limit and (chunk := await request.content.read(1 << 16)):
+                parts.append(chunk)
+                size = sum(map(len, parts))
     except TimeoutError:
         raise BadInputError(f"the body did not arrive within {BODY_DEADLINE_S:.0f} s") from None
+    if size > limit:
+        raise TooLargeError(f"a body of more than {limit} bytes")
+    return b"".join(parts)
 
 
 def wire_response(value: Wire, *, status: int = 200) -> web.Response:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = [str(ROOT / name) for name in ("agent", "coordinator", "shared")]
+
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 
 @pytest.fixture(autouse=True)

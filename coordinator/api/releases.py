@@ -13,7 +13,7 @@ from shared.envelope import MAX_ENVELOPE_BYTES
 from shared.errors import BadInputError, ConflictError, NotFoundError
 from shared.fleet import FleetDocument
 from shared.http import read_body
-from shared.release import Release, open_release
+from shared.release import MAX_ARTIFACT_BYTES, Release, open_release
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 SHORTEST_PREFIX = 8
@@ -75,7 +75,8 @@ class ReleasesApi:
         return web.Response(text=raw, content_type="application/json")
 
     async def put_blob(self, request: web.Request) -> web.Response:
-        await self._blobs.put(_hash(request, "sha256"), await read_body(request))
+        body = await read_body(request, limit=MAX_ARTIFACT_BYTES)
+        await self._blobs.put(_hash(request, "sha256"), body)
         return web.Response(status=204)
 
     async def get_blob(self, request: web.Request) -> web.Response:

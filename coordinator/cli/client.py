@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import tomllib
 from pathlib import Path
@@ -89,7 +90,7 @@ class Client:
                 client,
                 method,
                 self._config.url + path,
-                data=body,
+                data=None if body is None else io.BytesIO(body),
                 timeout_s=60,
                 max_answer=MAX_ANSWER,
                 server_hostname=COORDINATOR_HOST,

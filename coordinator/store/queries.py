@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from coordinator.store.database import Database
@@ -68,10 +68,11 @@ class Queries:
     async def join(
         self, secret_sha256: str, name: str, role: Role, key: PublicKey, now: float
     ) -> None:
-        """Use up the token and add the node, both or neither.
+        """Use up the token and add the node, both or neither. A node that did not get its answer may ask
+        again with the same token, name and key.
 
-        Raises UntrustedError for a token that is unknown, used or expired, ConflictError for a name
-        that is taken.
+        Raises UntrustedError for a token that is unknown, used or expired, ConflictError for a name or
+        a key that is taken: one key under two names would let one node speak for another.
         """
         async with self._db.write() as db:
             row = (
@@ -79,14 +80,25 @@ class Queries:
                     select(join_tokens).where(join_tokens.c.secret_sha256 == secret_sha256)
                 )
             ).one_or_none()
+            taken = (
+                await db.execute(
+                    select(nodes.c.name, nodes.c.key).where(
+                        or_(nodes.c.name == name, nodes.c.key == key.ed25519)
+                    )
+                )
+            ).all()
+            again = [(name, key.ed25519)] == [tuple(each) for each in taken]
+            if row is not None and again and row.used_by == name:
+                return
             if row is None or row.used_by is not None or row.expires < now:
                 raise UntrustedError(
                     "this join token is unknown, used or expired",
                     remedy="make a new one with: rollcall node token create",
                 )
-            if await db.scalar(select(nodes.c.name).where(nodes.c.name == name)):
+            if taken:
                 raise ConflictError(
-                    f"a node {name!r} has joined already", remedy="choose another name"
+                    f"a node {taken[0].name!r} has joined already with this name or key",
+                    remedy="choose another name",
                 )
             await db.execute(
                 update(join_tokens)

@@ -115,6 +115,25 @@ def test_a_folder_that_did_not_exist_is_taken_away_again(
     assert not extra.exists()
 
 
+def test_a_folder_that_is_a_link_is_refused(place: tuple[Bookmarks, Path, Path]) -> None:
+    """Fault 31: a copy of a link would save nothing."""
+    bookmarks, state, _ = place
+    moved = state.rename(state.with_name("elsewhere"))
+    state.symlink_to(moved)
+    with pytest.raises(UntrustedError, match="is a link"):
+        bookmark_of(bookmarks, [state])
+
+
+def test_names_that_are_not_utf_8_are_saved_too(place: tuple[Bookmarks, Path, Path]) -> None:
+    bookmarks, state, _ = place
+    strange = Path(os.fsdecode(os.fsencode(state) + b"/\xff\xfe"))
+    strange.write_text("x")
+    bookmark = bookmark_of(bookmarks, [state])
+    strange.unlink()
+    bookmarks.restore(bookmark)
+    assert strange.read_text() == "x"
+
+
 def test_a_snapshot_made_again_starts_anew(place: tuple[Bookmarks, Path, Path]) -> None:
     bookmarks, state, _ = place
     bookmark_of(bookmarks, [state])

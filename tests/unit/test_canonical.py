@@ -39,6 +39,8 @@ def test_key_order_does_not_count(value: dict[str, int]) -> None:
         ('{"a": "ü"}'.encode("latin-1"), "UTF-8"),
         (b'{"a": ', "not JSON"),
         (b"", "not JSON"),
+        (b'["\\ud800"]', "surrogate"),
+        (b"9" * 5000, "not JSON"),
         (b"1" * 70, "limit"),
     ],
 )

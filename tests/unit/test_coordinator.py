@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from shared.errors import ConfigError, ConflictError, UntrustedError
 from shared.fleet import JoinToken
 from shared.http import RefusedError, session
 from shared.keys import SigningKey
-from shared.messages import Verdict
+from shared.messages import Clear, Payload, Red, RedKind, Verdict, sign_message
 from shared.release import ReleaseManifest, sign_release
 from shared.report import NodeReport, ReadinessSummary, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role
@@ -106,7 +108,9 @@ async def joined(running: Running, name: str, role: Role = Role.STABLE) -> Layou
     return layout
 
 
-async def sync(layout: Layout, report: NodeReport | None = None) -> object:
+async def sync(
+    layout: Layout, report: NodeReport | None = None, messages: list[str] | None = None
+) -> object:
     trust = await asyncio.to_thread(load_trust, layout)
     context = await asyncio.to_thread(client_context, layout.tls.ca, layout.tls)
     async with session(context=context) as client:
@@ -114,7 +118,7 @@ async def sync(layout: Layout, report: NodeReport | None = None) -> object:
         said = report or NodeReport(
             node=trust.name, agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
         )
-        return await coordinator.sync(SyncRequest(report=said))
+        return await coordinator.sync(SyncRequest(report=said, messages=messages or []))
 
 
 async def test_a_node_joins_once_with_keys_that_it_made_itself(running: Running) -> None:
@@ -131,6 +135,78 @@ async def test_a_node_joins_once_with_keys_that_it_made_itself(running: Running)
     with pytest.raises(RefusedError, match="'a' has joined"):
         await join(Layout(running.root / "c"), await running.token(), "a", Role.STABLE)
     assert not Layout(running.root / "c").node_file.exists(), "a refused join leaves no node"
+
+
+async def test_a_join_whose_answer_was_lost_can_be_repeated(running: Running) -> None:
+    token = await running.token()
+    layout = Layout(running.root / "a")
+    await join(layout, token, "a", Role.CANARY)
+    joined_as = await asyncio.to_thread(layout.message_key.read_bytes)
+
+    def lose_the_answer() -> None:
+        layout.node_file.unlink()
+        layout.home.joinpath(".joining").mkdir()
+        layout.identity.rename(layout.home / ".joining" / "identity")
+
+    await asyncio.to_thread(lose_the_answer)
+    await join(layout, token, "a", Role.CANARY)
+    assert await asyncio.to_thread(layout.message_key.read_bytes) == joined_as
+
+
+async def test_one_key_cannot_have_two_names(running: Running) -> None:
+    """Otherwise a joiner could claim another node's key, and its messages would count as forged."""
+    a = await joined(running, "a")
+    b = Layout(running.root / "b")
+
+    def borrow_the_key() -> None:
+        identity = b.home / ".joining" / "identity"
+        identity.mkdir(parents=True)
+        shutil.copy(a.message_key, identity / "message.key")
+
+    await asyncio.to_thread(borrow_the_key)
+    with pytest.raises(RefusedError, match="name or key"):
+        await join(b, await running.token(), "b", Role.STABLE)
+
+
+async def test_a_large_body_is_refused_before_it_is_read(running: Running) -> None:
+    """Fault 28, bounded: the join door is open to strangers."""
+    async with session(context=unverified_context()) as nobody:
+        url = f"{running.url}/v1/join"
+        async with nobody.post(
+            url, data=io.BytesIO(b"x" * (2 << 20)), server_hostname=COORDINATOR_HOST
+        ) as answer:
+            assert answer.status == 413
+            assert (await answer.json())["code"] == "too-large"
+
+
+async def test_only_its_origin_ends_a_red(running: Running) -> None:
+    layouts = [await joined(running, name) for name in ("a", "b")]
+    trusts = [await asyncio.to_thread(load_trust, layout) for layout in layouts]
+    await sync(layouts[0])
+
+    def signed(number: int, sequence: int, body: Red | Clear) -> str:
+        payload = Payload(
+            fleet=trusts[number].fleet.fleet,
+            origin=trusts[number].name,
+            epoch=1,
+            sequence=sequence,
+            issued=1.0,
+            body=body,
+        )
+        return sign_message(payload, trusts[number].key).raw
+
+    red = signed(0, 1, Red(kind=RedKind.READINESS, reason="x"))
+    meddling = signed(1, 1, Clear(ref="a:1:1", reason="all fine"))
+    rightful = signed(0, 2, Clear(ref="a:1:1", reason="repaired"))
+    await sync(layouts[0], messages=[red])
+    await sync(layouts[1], messages=[meddling])
+    assert [each["open"] for each in await reds(running)] == [True]
+    await sync(layouts[0], messages=[rightful])
+    assert [each["open"] for each in await reds(running)] == [False]
+
+
+async def reds(running: Running) -> list[dict[str, Any]]:
+    return list(json.loads(await running.client.ask("GET", "/v1/watch"))["reds"])
 
 
 async def test_a_token_of_another_coordinator_is_not_believed(running: Running) -> None:

@@ -17,7 +17,16 @@ from agent.store import Store
 from shared.clock import SystemClock
 from shared.errors import BadInputError, NotFoundError, UntrustedError
 from shared.http import RefusedError, Server
-from shared.messages import Clear, Message, Red, RedKind, Verdict, open_message, sign_message
+from shared.messages import (
+    Clear,
+    Message,
+    Proven,
+    Red,
+    RedKind,
+    Verdict,
+    open_message,
+    sign_message,
+)
 from shared.readiness import ReadinessDocument
 from shared.report import NodeReport, ReadinessSummary
 from shared.tls import server_context
@@ -197,6 +206,36 @@ async def test_a_message_counts_once_and_is_acked_every_time(peers: list[Peer]) 
         assert ack.ref == message.key
     assert [message.key for message in b.heard] == [second.key, first.key]
     assert len(b.mesh.frozen_by()) == 2
+
+
+async def test_what_has_expired_or_is_refused_does_not_hold_up_what_comes_after(
+    peers: list[Peer],
+) -> None:
+    a, b, _ = peers
+    claim = Proven(order="a1b2c3d4:a", release="x", ready_probe_sha256="0" * 64, nonce="0" * 64)
+    await a.mesh.broadcast(claim, expires_in_s=-1)
+    b.trust.roster = b.fleet.roster(revoked=("a",), epoch=2)
+    await a.mesh.broadcast(Red(kind=RedKind.STUCK, reason="refused while a is revoked"))
+    a.run()
+    await asyncio.sleep(0.5)
+    b.trust.roster = b.fleet.roster(epoch=3)
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="later"))
+    await until(lambda: red.key in {each.key for each in b.mesh.frozen_by()}, "it arrived")
+    assert all(message.payload.body.type != "proven" for message in b.heard)
+
+
+async def test_after_losing_its_database_a_node_is_heard_again(peers: list[Peer]) -> None:
+    a, b, _ = peers
+    first = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="one"))
+    await b.mesh.receive(first.raw.encode())
+    await a.down()
+    await asyncio.to_thread(a.layout.database.unlink)
+    again = await Peer(a.fleet, "a").up()
+    second = await again.mesh.broadcast(Red(kind=RedKind.READINESS, reason="two"))
+    await b.mesh.receive(second.raw.encode())
+    assert second.key != first.key
+    assert len(b.mesh.frozen_by()) == 2
+    await again.down()
 
 
 async def test_a_clear_that_overtakes_its_red_still_ends_it(peers: list[Peer]) -> None:

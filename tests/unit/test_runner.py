@@ -143,6 +143,27 @@ async def test_an_operator_can_take_it_back_in_any_phase(path: Path, where: Phas
     assert record.reason == "an operator asked"
 
 
+@pytest.mark.parametrize("where", [Phase.STAGED, Phase.RESTARTED, Phase.SOAKING])
+async def test_an_operator_can_take_it_back_when_no_agent_runs(path: Path, where: Phase) -> None:
+    world = World(hang=where)
+    first = asyncio.create_task((await reload(path, world)).begin(TARGET, "x"))
+    await world.hanging.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    record = await (await reload(path, world)).roll_back("the agent does not come up")
+    assert record.phase is (Phase.DROPPED if where in BEFORE_OUTAGE else Phase.ROLLED_BACK)
+
+
+async def test_a_surprise_in_a_step_is_a_failed_phase(path: Path) -> None:
+    world = World()
+    moved = await reload(path, world)
+    world.did = cast(Any, None)
+    await moved.begin(TARGET, "x")
+    assert phase(moved) is Phase.DROPPED
+    assert moved.record is not None
+    assert "AttributeError" in moved.record.reason
+
+
 async def test_a_finished_upgrade_can_be_taken_back_once(path: Path) -> None:
     world = World()
     await (await reload(path, world)).begin(TARGET, "x")
