@@ -106,7 +106,7 @@ async def test_an_agent_killed_in_mid_upgrade_goes_on(ready: Ready, phase: str) 
 
 @pytest.mark.parametrize(
     ("role", "how"),
-    [(Role.CANARY, How.DOCTOR), (Role.STABLE, How.READY), (Role.WITNESS, How.LEAK)],
+    [(Role.CANARY, How.LEAK), (Role.STABLE, How.READY), (Role.WITNESS, How.DOCTOR)],
 )
 async def test_a_bad_release_is_rolled_back_broadcast_and_frozen(
     ready: Ready, role: Role, how: How
@@ -200,7 +200,7 @@ async def test_a_peer_that_was_down_learns_of_a_red_when_it_returns(ready: Ready
     bad = await fleet.freeze(
         NEW, breakage=await break_release(fleet.npm, Role.CANARY, How.DOCTOR, fleet.packages)
     )
-    rollout = await fleet.set_target(bad, strategy="immediate", soak_s=0)
+    rollout = await fleet.set_target(bad, strategy="canary", soak_s=0)
     await fleet.until_ended(rollout)
     fleet.start_agent(fleet.node("witness"))
     await until(
