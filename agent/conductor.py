@@ -71,7 +71,10 @@ class Conductor:
             await asyncio.to_thread(self._journal.load)
         except JournalError as error:
             kept = await asyncio.to_thread(self._journal.set_aside, f"{self._clock.now():.0f}")
-            await self._fall_back()
+            try:
+                await self._fall_back()
+            except (RollcallError, OSError) as failure:
+                log.error("could not fall back", reason=str(failure))
             await self._alarms.raise_red(RedKind.JOURNAL, f"{error}; kept as {kept.name}", None)
         if (self.record is None or self.record.over) and self._layout.current.exists():
             try:

@@ -233,6 +233,32 @@ async def test_two_agents_on_one_home_and_a_damaged_journal(ready: Ready) -> Non
     assert len([red for red in view.reds if red.origin == "stable"]) == 1
 
 
+async def test_a_journal_lost_in_mid_upgrade_puts_back_what_the_bookmark_saved(
+    ready: Ready,
+) -> None:
+    """Fault 9 at its worst moment: the new release has migrated the state and does not get ready."""
+    fleet = ready.fleet
+    node = fleet.node("canary")
+    state = node.gateway_home / ".openclaw" / "openclaw.json"
+    before = await asyncio.to_thread(state.read_bytes)
+    hang = await break_release(fleet.npm, Role.CANARY, How.READY, fleet.packages)
+    await fleet.set_target(await fleet.freeze(NEW, breakage=hang), strategy="canary", soak_s=1)
+    await until(fleet, lambda view: phase_of(view, "canary") == "restarted", "it hangs")
+    await fleet.supervisor.stop("canary")
+    assert await asyncio.to_thread(state.read_bytes) != before
+    journal = node.home / "journal" / "upgrade.log"
+    await asyncio.to_thread(journal.write_bytes, b"\0" * 4096)
+    fleet.start_agent(node)
+    await until(
+        fleet,
+        lambda view: (
+            any(red.kind == "journal" and red.open for red in view.reds) and all_green(view, OLD)
+        ),
+        "the old release serves again, and one red says why",
+    )
+    assert await asyncio.to_thread(state.read_bytes) == before
+
+
 async def test_a_changed_tree_is_red_and_is_never_switched_to(ready: Ready) -> None:
     """P1."""
     fleet = ready.fleet
