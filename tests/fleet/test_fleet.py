@@ -40,7 +40,8 @@ def phase_of(view: FleetView, name: str) -> str:
 
 
 def gateway_pid(node: Node) -> int:
-    return int(json.loads((node.home / "service" / "gateway.json").read_text())["pid"])
+    """0 while a start has been announced and not recorded yet."""
+    return int(json.loads((node.home / "service" / "gateway.json").read_text())["pid"] or 0)
 
 
 def all_green(view: FleetView, version: str) -> bool:
@@ -72,7 +73,7 @@ async def test_any_one_process_killed_the_fleet_is_green_again(ready: Ready) -> 
             f"green after {name} was killed",
         )
     async with asyncio.timeout(PATIENCE_S):
-        while gateway_pid(fleet.node("stable")) == victims["the stable gateway"]:
+        while gateway_pid(fleet.node("stable")) in (0, victims["the stable gateway"]):
             await asyncio.sleep(0.1)
     await until(fleet, lambda view: all_green(view, OLD), "green with the new gateway")
     for name, pid in untouched.items():
