@@ -26,8 +26,7 @@ FROM, TO = "2026.7.35", "2026.9.6"
 """The newest extended-stable and the newest stable line that install plainly."""
 
 SETTLE_S = 30.0
-SOAK_S = 5.0
-LEAK_SOAK_S = 30.0
+SOAK_S, STANDIN_SOAK_S, LEAK_SOAK_S = 5.0, 3.0, 30.0
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -105,7 +104,9 @@ class Demo:
         seen = await fleet.until_ended(first, view.show)
         if seen.rollout is None or seen.rollout.state != "succeeded":
             raise RollcallError(f"{options.before} could not be installed: {_why(seen)}")
-        soak = LEAK_SOAK_S if options.broken and options.how == How.LEAK else SOAK_S
+        soak = STANDIN_SOAK_S if options.stand_in else SOAK_S
+        if options.broken and options.how == How.LEAK:
+            soak = LEAK_SOAK_S
         view.say(f"target set: {options.after}, canary first, each soaked for {soak:.0f} s")
         second = await fleet.set_target(releases[1], strategy="canary", soak_s=soak)
         await fleet.until_ended(second, view.show)
