@@ -45,7 +45,7 @@ STANDIN = Pace(
     doctor_timeout_s=20,
     prove_timeout_s=20,
 )
-REAL = Pace(ready_timeout_s=120, memory_bytes=2 << 30, queue_every_s=60, doctor_timeout_s=120)
+REAL = Pace(ready_timeout_s=90, memory_bytes=2 << 30, queue_every_s=60, doctor_timeout_s=120)
 
 
 @dataclass
