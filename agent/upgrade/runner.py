@@ -45,7 +45,7 @@ class Runner:
 
     async def begin(self, target: Target, label: str) -> None:
         """Journal a new upgrade and take it to its end, or to its rollback."""
-        upgrade = f"{target.order}".replace(":", "-")
+        upgrade = target.order.replace(":", "-")
         data = {"target": target.model_dump(mode="json"), "label": label}
         async with self._busy:
             await self._append(upgrade, Kind.BEGIN, FORWARD[0], data)

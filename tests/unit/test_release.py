@@ -119,6 +119,9 @@ def test_a_broken_openclaw_json_is_bad_input(tmp_path: Path, text: str) -> None:
     assert last_touched_version(tmp_path) is None
 
 
+ELSEWHERE = "https://elsewhere.example/x.tgz"
+
+
 def lock_with(**packages: dict[str, Any]) -> bytes:
     entries = {
         path: {"version": "1.0.0", "integrity": "sha512-x", **more}
@@ -144,7 +147,7 @@ def test_a_lock_says_which_version_and_how_often() -> None:
 @pytest.mark.parametrize(
     "packages",
     [
-        {"node_modules/x": {"resolved": "https://elsewhere.example/x.tgz"}},
+        {"node_modules/x": {"resolved": ELSEWHERE}},
         {"node_modules/x": {"resolved": "git+ssh://x"}},
         {"node_modules/x": {"integrity": None}},
         {"node_modules/x": {"integrity": "sha1-abc"}},
