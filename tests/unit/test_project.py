@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import plistlib
 import re
 import subprocess
 import tomllib
@@ -48,6 +49,13 @@ def test_no_registry_address_stands_in_any_file() -> None:
             continue
         found = hosts.search(path.read_text(errors="replace"))
         assert found is None, f"{path}: {found[0] if found else ''}"
+
+
+def test_the_launchd_job_is_a_property_list_under_our_own_name() -> None:
+    job = plistlib.loads((ROOT / "launchd" / "io.rollcall.agent.plist").read_bytes())
+    assert job["Label"].startswith("io.rollcall.")
+    assert job["KeepAlive"] is True
+    assert job["ProgramArguments"][1:3] == ["run", "--home"]
 
 
 def test_every_locked_requirement_has_hashes() -> None:
