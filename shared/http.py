@@ -21,7 +21,6 @@ from shared.wire import Wire
 BODY_DEADLINE_S = 30.0
 SHUTDOWN_S = 2.0
 KEEPALIVE_S = 75.0
-MAX_ANSWER_BYTES = 64 << 20
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 W = TypeVar("W", bound=Wire)
@@ -76,12 +75,14 @@ async def read_wire(request: web.Request, model: type[W]) -> W:
 async def read_body(request: web.Request, *, limit: int = MAX_JSON_BYTES) -> bytes:
     """At most `limit` bytes. Raises TooLargeError before it has kept more than that."""
     parts: list[bytes] = []
-    size = request.content_length or 0
+    size = 0
+    if (request.content_length or 0) > limit:
+        raise TooLargeError(f"a body of more than {limit} bytes")
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
             while size <= limit and (chunk := await request.content.read(1 << 16)):
                 parts.append(chunk)
-                size = sum(map(len, parts))
+                size += len(chunk)
     except TimeoutError:
         raise BadInputError(f"the body did not arrive within {BODY_DEADLINE_S:.0f} s") from None
     if size > limit:

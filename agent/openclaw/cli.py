@@ -11,8 +11,6 @@ from shared.command import Output, run_command
 from shared.errors import CommandError
 from shared.npm import NodeTools
 
-CORE_FOLDER = Path("node_modules/openclaw")
-
 
 def entry_point(tree: Path) -> Path:
     """npm's own link to the package's bin, whatever file that is."""

@@ -43,7 +43,7 @@ class QueueReading:
 
 
 class Gateway:
-    """Reads only, except `suspend` and `resume`. One instance per node; `openclaw` names the tree
+    """Reads only. One instance per node; `openclaw` names the tree
     whose CLI talks to it."""
 
     def __init__(self, client: aiohttp.ClientSession, port: int) -> None:
@@ -154,10 +154,6 @@ async def suspend(openclaw: OpenClaw, request: str, *, wait_s: float) -> Suspens
         if isinstance(each, dict)
     )
     return Suspension(None, blockers or ("the gateway did not say why",))
-
-
-async def resume(openclaw: OpenClaw, suspension: str) -> None:
-    await openclaw.run("gateway", "resume", suspension, "--json", timeout_s=CALL_TIMEOUT_S)
 
 
 def _object(kind: str, raw: bytes) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from shared.errors import RollcallError, UntrustedError
 from shared.messages import Attestation, Message, Proven, Verdict, open_message
 from shared.readiness import ReadinessDocument
 from shared.release import Release, open_release
+from shared.wire import short
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ def judge_claim(
     if compared.ready_probe_sha256 != seen.ready_probe_sha256:
         return Verdict.RED, "its hash does not cover what it shows"
     if seen.status is not Verdict.GREEN:
-        return seen.status, f"it is {seen.status}: {seen.reason}"[:2000]
+        return seen.status, short(f"it is {seen.status}: {seen.reason}")
     manifest = release.manifest
     wanted = {
         "release": (compared.release, release.id),
@@ -122,7 +123,7 @@ class Attestor:
             )
             seen = ReadinessDocument.from_bytes(raw)
         except RollcallError as error:
-            return Verdict.UNKNOWN, str(error)[:2000], None
+            return Verdict.UNKNOWN, short(str(error)), None
         verdict, reason = judge_claim(claim, release, seen, self._own())
         return verdict, reason, seen
 
@@ -140,7 +141,7 @@ class Attestor:
                 return sorted(self._trust.peer_names())
             if self._clock.monotonic() >= deadline:
                 said = "; ".join(f"{peer}: {reason}" for peer, reason in sorted(missing.items()))
-                raise UntrustedError(f"not attested by every peer ({said})"[:2000])
+                raise UntrustedError(short(f"not attested by every peer ({said})"))
 
     async def _ask_once(
         self, order: str, release: Release, ready_probe_sha256: str, deadline: float

@@ -16,7 +16,7 @@ import pytest
 
 from agent.openclaw.cli import first_object
 from agent.openclaw.doctor import LINT, judge
-from agent.openclaw.gateway import Gate, Gateway, resume, suspend
+from agent.openclaw.gateway import Gate, Gateway, suspend
 from agent.openclaw.settings import last_touched_version
 from shared.command import Output, kill_group, run_command
 from shared.errors import CommandError
@@ -211,7 +211,7 @@ async def test_suspend_and_resume(home: Home) -> None:
         )
         assert other.code == 1
         assert b"gateway-suspension-conflict" in other.stdout
-        await resume(openclaw, str(held.id))
+        await openclaw.run("gateway", "resume", str(held.id), "--json", timeout_s=SLOW_S)
         assert (await gateway.readyz()).gate is Gate.READY
         again, value = await openclaw.run_json(
             "gateway", "resume", str(held.id), "--json", timeout_s=SLOW_S
