@@ -37,17 +37,25 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def join(
     token: Annotated[str, typer.Argument(help="What `rollcall node token create` printed.")],
     name: Annotated[str, typer.Option(help="This node's name: a-z, 0-9 and hyphens.")],
-    role: Annotated[Role, typer.Option(help="What this node is for in a rollout.")] = Role.STABLE,
+    role: Annotated[
+        Role | None, typer.Option(help="What it is for in a rollout; the token's, else stable.")
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Where it stands; the token's if absent.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Join a fleet: make this node's keys and get its certificate."""
+    """Join a fleet: make this node's keys and get its certificate.
+
+    For a node that was installed anew, with a token made by: rollcall node token create --rejoin NAME
+    """
     from agent.join import join as join_fleet
     from shared.fleet import JoinToken
 
     if not is_node_name(name):
         raise UsageError(f"{name!r} is no node name: use a-z, 0-9 and hyphens, 32 at most")
-    identity = run_async(join_fleet(Layout(home), JoinToken.decode(token), name, role))
+    identity = run_async(join_fleet(Layout(home), JoinToken.decode(token), name, role, site))
     if as_json:
         print_json({"node": identity.name, "role": identity.role, "coordinator": identity.url})
     else:
@@ -148,7 +156,8 @@ def clear(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """End one of this node's own reds, and with it the freeze of its peers."""
+    """End one of this node's own reds, and with it the freeze of its peers; or, here alone, the red of
+    a node that was revoked."""
     from shared.canonical import canonical_json
 
     _ask(home, "POST", "/v1/clear", canonical_json({"key": key, "reason": reason}))
@@ -156,6 +165,18 @@ def clear(
         print_json({"cleared": key})
     else:
         say(f"{key} is cleared")
+
+
+@app.command("rotate-keys")
+def rotate_keys(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Give this node a new message key and a new certificate. Needs the coordinator."""
+    from shared.canonical import parse_json
+
+    answer = parse_json(_ask(home, "POST", "/v1/keys", timeout_s=60))
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"this node signs with key {answer['keyid'][:16]} from now on")
 
 
 def _make_daemon(home: Path) -> Any:
@@ -239,8 +260,10 @@ def _describe(report: NodeReport) -> list[str]:
         lines.append(f"  upgrade   {_outcome(report.upgrade)}")
     if report.waiting:
         lines.append(f"  waits     {report.waiting}")
+    lines += [f"  alert     {alert}" for alert in report.alerts]
     lines += [f"  red       {red}" for red in report.open_reds]
     lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]
+    lines += [f"  dropped   {count} ({reason})" for reason, count in report.dropped.items()]
     return lines
 
 

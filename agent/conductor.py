@@ -122,9 +122,9 @@ class Conductor:
 
     async def _begin(self, target: Target) -> None:
         try:
-            release = await self._deps.releases.release(target.release)
+            release = await self._deps.releases.authorise(target.release)
         except (RollcallError, OSError) as error:
-            self._wait_for(f"the release cannot be had: {error}")
+            self._wait_for(f"refused: {error}")
             await self._clock.sleep(ASK_AGAIN_S)
             return
         self._wait_for("")

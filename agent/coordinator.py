@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import aiohttp
-
+from agent.dialler import Dialler, open_unverified
 from shared.canonical import MAX_JSON_BYTES
-from shared.http import call
+from shared.errors import NotFoundError
+from shared.fleet import JoinAnswer
+from shared.http import RefusedError, call
+from shared.metadata import MAX_TARGETS_BYTES
 from shared.report import SyncAnswer, SyncRequest
-from shared.roster import COORDINATOR_HOST
+from shared.roster import COORDINATOR_HOST, MAX_ROSTER_BYTES
 
 ANSWER_SLACK_S = 10.0
+MAX_ANSWER = 2 * MAX_ROSTER_BYTES
 
 
 class Coordinator:
-    def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
-        self._client, self._url = client, url
+    def __init__(self, dialler: Dialler, url: str) -> None:
+        self._dialler, self._url = dialler, url
 
     async def get(self, path: str, *, limit: int = MAX_JSON_BYTES) -> bytes:
         return await call(
-            self._client,
+            self._dialler.session,
             "GET",
             self._url + path,
             timeout_s=60,
@@ -26,14 +29,46 @@ class Coordinator:
             server_hostname=COORDINATOR_HOST,
         )
 
+    async def tuf(self, path: str) -> bytes:
+        """A file of the TUF repository. Raises NotFoundError when there is none."""
+        try:
+            return await self.get(f"/tuf/{path}", limit=MAX_TARGETS_BYTES)
+        except RefusedError as error:
+            raise _not_found(error, path) from error
+
+    async def tuf_unverified(self, path: str) -> bytes:
+        """The same from whoever answers at the coordinator's address."""
+        async with open_unverified() as client:
+            try:
+                return await call(
+                    client, "GET", f"{self._url}/tuf/{path}", max_answer=MAX_TARGETS_BYTES
+                )
+            except RefusedError as error:
+                raise _not_found(error, path) from error
+
+    async def renew(self, envelope: bytes) -> JoinAnswer:
+        raw = await call(
+            self._dialler.session,
+            "POST",
+            f"{self._url}/v1/renew",
+            data=envelope,
+            max_answer=MAX_ANSWER,
+            server_hostname=COORDINATOR_HOST,
+        )
+        return JoinAnswer.from_bytes(raw, max_bytes=MAX_ANSWER)
+
     async def sync(self, request: SyncRequest) -> SyncAnswer:
         raw = await call(
-            self._client,
+            self._dialler.session,
             "POST",
             f"{self._url}/v1/sync",
             data=request.model_dump_json().encode(),
             timeout_s=request.wait_s + ANSWER_SLACK_S,
-            max_answer=16 << 20,
+            max_answer=MAX_ANSWER,
             server_hostname=COORDINATOR_HOST,
         )
-        return SyncAnswer.from_bytes(raw, max_bytes=16 << 20)
+        return SyncAnswer.from_bytes(raw, max_bytes=MAX_ANSWER)
+
+
+def _not_found(error: RefusedError, path: str) -> RefusedError | NotFoundError:
+    return NotFoundError(f"there is no {path} there") if error.status == 404 else error

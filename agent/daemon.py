@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from aiohttp import web
 
@@ -16,14 +18,16 @@ from agent.changes import Changes
 from agent.conductor import Conductor
 from agent.config import AgentConfig, parse_static
 from agent.coordinator import Coordinator
+from agent.dialler import Dialler
 from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
 from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
+from agent.peers.gossip import Gossip
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
-from agent.peers.transport import Transport, open_client
+from agent.peers.transport import Transport
 from agent.readiness.monitor import Monitor
 from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.doctor import DoctorProbe
@@ -33,7 +37,8 @@ from agent.readiness.probes.queue import QueueProbe
 from agent.readiness.probes.running import RunningProbe
 from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
-from agent.releases import Releases
+from agent.releases import Releases, Source
+from agent.renewal import Renewal
 from agent.reporting import build_report
 from agent.service.process import ProcessService
 from agent.store import Store
@@ -45,17 +50,21 @@ from agent.upgrade.context import Deps
 from agent.upgrade.journal import Journal
 from shared.clock import Clock
 from shared.command import end_children_of
-from shared.durable import hold_lock, private_directory
-from shared.errors import RollcallError, first_known
+from shared.durable import hold_lock
+from shared.errors import ConflictError, RollcallError, first_known
+from shared.fleet import FleetDocument
 from shared.http import Server, session
 from shared.messages import Message
 from shared.npm import Npm
 from shared.readiness import ReadinessDocument
 from shared.report import NodeReport
 from shared.tls import server_context
+from shared.tufclient import TufClient
 from shared.wire import short
 
 KEPT_S = 30 * 86400.0
+MAX_SOURCES = 3
+"""Peers asked for release metadata when the coordinator is away."""
 
 
 class Daemon:
@@ -70,6 +79,7 @@ class Daemon:
         self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
+        self._for_peers: Server | None = None
 
     async def __aenter__(self) -> Daemon:
         """Take the home and wire the parts. Raises ConflictError when another agent has the home."""
@@ -90,13 +100,26 @@ class Daemon:
         self._store = await Store.open(layout.database)
         stack.push_async_callback(self._store.close)
         await self._store.prune(self._clock.now() - KEPT_S)
-        to_peers = await stack.enter_async_context(open_client(layout.tls))
+        self._dialler = Dialler(layout.tls)
+        stack.push_async_callback(self._dialler.close)
         to_gateway = await stack.enter_async_context(session(per_host=4))
         self._gateway = Gateway(to_gateway, config.gateway.port)
-        self._coordinator = Coordinator(to_peers, self._trust.identity.url)
+        self._coordinator = Coordinator(self._dialler, self._trust.identity.url)
+        self._transport = Transport(self._directory, self._dialler)
+        self._releases = Releases(
+            TufClient(layout.tuf),
+            self._coordinator,
+            self._peer_sources,
+            self._clock,
+            self._take_fleet,
+        )
+        await self._releases.load()
+        self._renewal = Renewal(
+            layout, self._trust, self._coordinator, self._clock, self._renew_connections
+        )
         self.service = await ProcessService.open(layout.service, self._clock, self._changes.notify)
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
-        await self._open_mesh(Transport(self._directory, to_peers))
+        await self._open_mesh()
         self.conductor = Conductor(
             self._deps(),
             Journal(layout.journal / "upgrade.log"),
@@ -112,10 +135,19 @@ class Daemon:
             self._clock,
             self.report,
             self.conductor.told,
+            self._releases.heard,
         )
         self._changes.listen(self._sync.changed)
 
-    async def _open_mesh(self, transport: Transport) -> None:
+    async def _open_mesh(self) -> None:
+        transport = self._transport
+        self._gossip = Gossip(
+            self._trust,
+            transport,
+            self._clock,
+            self._fetch_from,
+            every_s=self._config.peers.sync_every,
+        )
         self.mesh = Mesh(
             self._trust,
             self._store,
@@ -128,7 +160,13 @@ class Daemon:
         )
         await self.mesh.load()
         self._attestor = Attestor(
-            self._trust, self.mesh, transport, self._store, self._clock, self.monitor.document
+            self._trust,
+            self.mesh,
+            transport,
+            self._store,
+            self._clock,
+            self.monitor.document,
+            self._releases.signed,
         )
         probes = self._config.probes
         self._alarms = Alarms(
@@ -140,7 +178,6 @@ class Daemon:
         )
 
     def _deps(self) -> Deps:
-        envelopes = private_directory(self._layout.home / "envelopes")
         return Deps(
             config=self._config,
             layout=self._layout,
@@ -150,7 +187,7 @@ class Daemon:
             service=self.service,
             gateway=self._gateway,
             readiness=self.monitor,
-            releases=Releases(envelopes, self._trust.fleet, self._coordinator),
+            releases=self._releases,
             attestors=self._attestor,
             alarm=self._alarms,
             weight=self._traffic,
@@ -171,6 +208,26 @@ class Daemon:
             MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
         ]
 
+    def _peer_sources(self) -> list[Source]:
+        """Peers that can hand on release metadata, in no order."""
+        names = [name for name in self._trust.peer_names() if self._directory.candidates(name)]
+        random.shuffle(names)
+        return [partial(self._transport.tuf, name) for name in names[:MAX_SOURCES]]
+
+    async def _fetch_from(self, peer: str) -> None:
+        await self._releases.refresh(partial(self._transport.tuf, peer))
+
+    async def _take_fleet(self, document: FleetDocument) -> None:
+        if await self._trust.accept_fleet(document):
+            await self._renew_connections()
+
+    async def _renew_connections(self) -> None:
+        """New certificate or authorities: both ends are opened anew, and old connections go."""
+        await self._dialler.renew()
+        if self._for_peers is not None:
+            context = server_context(self._layout.tls, require_client=True)
+            await self._for_peers.renew(context)
+
     def _installed(self) -> OpenClaw | None:
         current = self._layout.current
         if not current.exists():
@@ -188,6 +245,9 @@ class Daemon:
                 ("service", self.service.keep()),
                 ("readiness", self.monitor.run()),
                 ("mesh", self.mesh.run()),
+                ("roster", self._gossip.run()),
+                ("releases", self._releases.run()),
+                ("certificate", self._renewal.run()),
                 ("sync", self._sync.run()),
                 ("conductor", self.conductor.run()),
                 ("discovery", self._discover(for_peers)),
@@ -198,7 +258,7 @@ class Daemon:
         """Open all doors; the port that peers dial."""
         peers, api = self._config.peers, self._config.api
         for_peers = Server(
-            peer_app(self, self.mesh, self._trust),
+            peer_app(self, self.mesh, self._gossip, self._releases, self._trust),
             peers.host,
             peers.port,
             server_context(self._layout.tls, require_client=True),
@@ -207,6 +267,7 @@ class Daemon:
         for server in (for_peers, readers):
             await server.start()
             self._stack.push_async_callback(server.stop)
+        self._for_peers = for_peers
         self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
         await self._open_socket()
         return for_peers.port
@@ -274,14 +335,26 @@ class Daemon:
             waiting=self.conductor.waiting,
             urls=self._urls,
             broadcasts=await self.mesh.recent_broadcasts(),
+            alerts=[*self._releases.alerts, *self._renewal.alerts],
+            certificate_expires=self._renewal.expires,
         )
 
     async def roll_back(self, reason: str) -> NodeReport:
         await self.conductor.runner.roll_back(reason)
         return await self.report()
 
-    async def clear(self, key: str, reason: str) -> str:
-        return (await self.mesh.clear(key, reason)).key
+    async def clear(self, key: str, reason: str) -> None:
+        await self.mesh.clear(key, reason)
+
+    async def change_keys(self) -> str:
+        """Raises ConflictError while this node has an open red: a peer that has not heard it yet could
+        not verify it any more."""
+        if reds := self.mesh.own_reds():
+            raise ConflictError(
+                f"this node has an open red, {reds[0].key}",
+                remedy="clear it first: rollcall-agent clear KEY",
+            )
+        return await self._renewal.change_keys()
 
 
 async def run_until_signal(

@@ -40,9 +40,16 @@ class Layout:
 
     @property
     def tls(self) -> TlsFiles:
-        return TlsFiles(
-            self.identity / "tls.key", self.identity / "tls.crt", self.identity / "ca.crt"
-        )
+        return TlsFiles(self.identity / "tls.pem", self.identity / "authorities.pem")
+
+    @property
+    def next_message_key(self) -> Path:
+        """Made by a change of keys, and the message key once the roster names it."""
+        return self.identity / "message.next.key"
+
+    @property
+    def tuf(self) -> Path:
+        return self.identity / "tuf"
 
     @property
     def releases(self) -> Path:

@@ -1,49 +1,177 @@
-"""Signed releases, fetched once and kept. Whoever hands them over, only an operator's key counts."""
+"""What operators signed, as this node has verified it by TUF: whoever hands it over, coordinator or
+peer, only signatures count. Two keys move a node: an order names a release, and the metadata lists it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+
+import structlog
 
 from agent.coordinator import Coordinator
-from shared.durable import write_durable
-from shared.errors import RollcallError, UntrustedError
+from shared.clock import Clock
+from shared.errors import ExpiredError, RollcallError, UnavailableError, UntrustedError
 from shared.fleet import FleetDocument
-from shared.release import MAX_ARTIFACT_BYTES, MAX_LOCK_BYTES, Release, open_release
+from shared.release import (
+    MAX_ARTIFACT_BYTES,
+    MAX_LOCK_BYTES,
+    Release,
+    check_unexpired,
+    parse_release,
+)
+from shared.tufclient import TrustView, TufClient
+
+log = structlog.get_logger()
+
+REFRESH_S = 3600.0
+ASK_AGAIN_S = 30.0
+FETCH_TIMEOUT_S = 90.0
+
+Source = Callable[[str], Awaitable[bytes]]
+"""Path below `/tuf/` to bytes; raises RollcallError."""
 
 
 class Releases:
-    """Implements ReleaseSource over the coordinator, with the envelopes cached in `folder`."""
+    """Implements ReleaseSource. `peers` names sources to try when the coordinator does not answer;
+    `on_fleet` is given a fleet document that operators signed, known or new."""
 
-    def __init__(self, folder: Path, fleet: FleetDocument, coordinator: Coordinator) -> None:
-        self._folder, self._fleet, self._coordinator = folder, fleet, coordinator
-        self._known: dict[str, Release] = {}
+    def __init__(
+        self,
+        client: TufClient,
+        coordinator: Coordinator,
+        peers: Callable[[], list[Source]],
+        clock: Clock,
+        on_fleet: Callable[[FleetDocument], Awaitable[object]],
+    ) -> None:
+        self._client, self._coordinator, self._peers = client, coordinator, peers
+        self._clock, self._on_fleet = clock, on_fleet
+        self._view: TrustView | None = None
+        self._busy = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._heard = 0
+        self._refused = ""
+
+    @property
+    def alerts(self) -> list[str]:
+        """Why nothing new would be installed now; nothing else depends on it (fault 25)."""
+        if self._refused:
+            return [f"no release is installed: {self._refused}"]
+        return []
+
+    async def load(self) -> None:
+        self._view = await asyncio.to_thread(self._client.view)
+
+    def heard(self, number: int) -> None:
+        """The coordinator's count of what operators published; a new one is worth a refresh."""
+        if number != self._heard:
+            self._heard = number
+            self._news.set()
+
+    async def run(self) -> None:
+        """Refresh at news and every hour, so that expiry is noticed before an order comes."""
+        while True:
+            self._news.clear()
+            try:
+                await self.refresh()
+                pause = REFRESH_S
+            except (RollcallError, OSError) as error:
+                log.warning("release metadata not refreshed", reason=str(error))
+                pause = ASK_AGAIN_S
+            try:
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+
+    async def refresh(self, first: Source | None = None) -> TrustView:
+        """The newest metadata that any source has. Raises what the most telling one said."""
+        unverified = self._coordinator.tuf_unverified
+        sources = [self._coordinator.tuf, *self._peers(), unverified]
+        if first is not None:
+            sources.insert(0, first)
+        async with self._busy:
+            view, document = await self._refresh_from(sources)
+            self._view = view
+        await self._on_fleet(document)
+        return view
+
+    async def _refresh_from(self, sources: list[Source]) -> tuple[TrustView, FleetDocument]:
+        reason: RollcallError | None = None
+        for source in sources:
+            try:
+                found = await asyncio.to_thread(self._client.refresh, _blocking(source))
+            except UnavailableError as error:
+                reason = reason or error
+            except RollcallError as error:
+                reason = error if reason is None or isinstance(reason, UnavailableError) else reason
+            else:
+                self._refused = ""
+                return found
+        reason = reason or UnavailableError("nobody to ask for release metadata")
+        if isinstance(reason, ExpiredError | UntrustedError):
+            self._refused = str(reason)
+        raise reason
+
+    async def authorise(self, release: str) -> Release:
+        """The release of a new order, if operators sign for it today.
+
+        Raises UntrustedError or ExpiredError with the reason why it is refused.
+        """
+        try:
+            view = await self.refresh()
+        except UnavailableError:
+            if self._view is None:
+                raise
+            view = self._view
+        try:
+            view.check_fresh(self._clock.now())
+        except ExpiredError as error:
+            self._refused = str(error)
+            raise
+        found = await self._manifest(view, release, None)
+        check_unexpired(found, self._clock.now())
+        return found
 
     async def release(self, release: str) -> Release:
-        """Raises UntrustedError when it is not signed, or is not the release that was asked for."""
-        if release not in self._known:
-            self._known[release] = await self._load(release)
-        return self._known[release]
+        """A release that was authorised here before; asks nobody, so that what is in flight goes on."""
+        raw = await asyncio.to_thread(self._client.kept, release)
+        if raw is None:
+            raise UntrustedError(f"release {release[:12]} was never authorised on this node")
+        return parse_release(raw)
 
-    async def _load(self, release: str) -> Release:
-        path = self._folder / f"{release}.dsse"
-        kept = await asyncio.to_thread(_read, path)
-        if kept is not None:
+    async def kept(self, release: str | None) -> Release | None:
+        raw = None if release is None else await asyncio.to_thread(self._client.kept, release)
+        return None if raw is None else parse_release(raw)
+
+    async def signed(self, release: str, source: Source) -> Release:
+        """A release that a peer runs, for judging its claim. Expiry does not matter there; that operators
+        signed it does. `source` is that peer, asked when nobody else knows of it."""
+        if self._view is not None:
             try:
-                return self._open(kept, release)
-            except RollcallError:
-                pass  # a damaged copy is fetched anew
-        raw = await self._coordinator.get(f"/v1/releases/{release}/envelope")
-        found = self._open(raw, release)
-        await asyncio.to_thread(write_durable, path, raw)
-        return found
+                return await self._manifest(self._view, release, source)
+            except UntrustedError:
+                pass  # newer than what this node has heard
+        return await self._manifest(await self.refresh(source), release, source)
 
-    def _open(self, raw: bytes, release: str) -> Release:
-        found = open_release(raw, self._fleet)
-        if found.id != release:
-            raise UntrustedError(f"asked for release {release[:12]}, was handed {found.id[:12]}")
-        return found
+    async def _manifest(self, view: TrustView, release: str, source: Source | None) -> Release:
+        entry = view.release(release)
+        reason: RollcallError | None = None
+        for each in (source, self._coordinator.tuf, *self._peers()):
+            if each is None:
+                continue
+            try:
+                raw = await asyncio.to_thread(self._client.target, entry, _blocking(each))
+                return parse_release(raw)
+            except RollcallError as error:
+                reason = reason or error
+        raise reason or UnavailableError(f"nobody has release {release[:12]}")
+
+    async def serve(self, path: str) -> bytes:
+        """What this node can pass on of the repository. Raises NotFoundError."""
+        async with self._busy:
+            return await asyncio.to_thread(self._client.serve, path)
 
     async def lock(self, release: Release) -> bytes:
         return await self._blob(release.manifest.lock_sha256, MAX_LOCK_BYTES)
@@ -60,8 +188,20 @@ class Releases:
         return raw
 
 
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
+def _blocking(source: Source) -> Callable[[str], bytes]:
+    """python-tuf asks from a thread; the answer comes from this loop."""
+    loop = asyncio.get_running_loop()
+
+    def fetch(path: str) -> bytes:
+        asked = asyncio.run_coroutine_threadsafe(_coroutine(source, path), loop)
+        try:
+            return asked.result(FETCH_TIMEOUT_S)
+        except TimeoutError as error:
+            asked.cancel()
+            raise UnavailableError(f"{path} did not arrive") from error
+
+    return fetch
+
+
+async def _coroutine(source: Source, path: str) -> bytes:
+    return await source(path)

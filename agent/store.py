@@ -20,7 +20,7 @@ from shared.report import Broadcast
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE envelopes (
@@ -36,6 +36,11 @@ CREATE TABLE deliveries (
 CREATE TABLE floors (origin TEXT PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL) STRICT;
 CREATE TABLE blocklist (release TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
 """
+_TO_2 = """
+CREATE TABLE dismissed (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
+"""
+_STEPS = {0: _SCHEMA + _TO_2, 1: _TO_2}
+"""What brings a database of each version to the newest."""
 
 _CLOSED = """
 CREATE TEMP TABLE closed AS SELECT key, origin, epoch, sequence, type FROM envelopes
@@ -176,13 +181,17 @@ class Store:
             await self.write("UPDATE envelopes SET uploaded = 1 WHERE sha256 = ?", value)
 
     async def open_reds(self) -> list[str]:
-        """Reds without a clear of their own origin, in the order they came."""
+        """Reds without a clear of their own origin, and not dismissed here, in the order they came."""
         rows = await self.rows(
             "SELECT r.raw FROM envelopes r WHERE r.type = 'red' AND NOT EXISTS ("
             " SELECT 1 FROM envelopes c WHERE c.type = 'clear' AND c.ref = r.key"
-            " AND c.origin = r.origin) ORDER BY r.at"
+            " AND c.origin = r.origin) AND r.key NOT IN (SELECT key FROM dismissed) ORDER BY r.at"
         )
         return [row["raw"] for row in rows]
+
+    async def dismiss(self, key: str, reason: str, at: float) -> None:
+        """End a red on this node alone."""
+        await self.write("INSERT OR IGNORE INTO dismissed VALUES (?, ?, ?)", key, reason, at)
 
     async def events(self, limit: int) -> list[str]:
         rows = await self.rows(
@@ -260,6 +269,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
-    if version == 0:
-        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if version in _STEPS:
+        db.executescript(
+            f"BEGIN; {_STEPS[version]} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
     return db

@@ -12,7 +12,7 @@ from agent.coordinator import Coordinator
 from agent.store import Store
 from agent.trust import Trust
 from shared.clock import Clock
-from shared.errors import RollcallError
+from shared.errors import RollcallError, UntrustedError
 from shared.report import NodeReport, SyncAnswer, SyncRequest, Target
 
 log = structlog.get_logger()
@@ -24,7 +24,8 @@ LONGEST_RETRY_S = 10.0
 
 
 class Sync:
-    """`report` builds what to say; `on_target` is told the pending upgrade after every answer.
+    """`report` builds what to say; `on_target` is told the pending upgrade after every answer, and
+    `on_repository` how much operators have published.
 
     Without the coordinator nothing new starts: when it is lost its last target is forgotten, and heard
     again from the next answer.
@@ -38,8 +39,10 @@ class Sync:
         clock: Clock,
         report: Callable[[], Awaitable[NodeReport]],
         on_target: Callable[[Target | None], None],
+        on_repository: Callable[[int], None],
     ) -> None:
         self._coordinator, self._trust, self._store = coordinator, trust, store
+        self._on_repository = on_repository
         self._clock, self._report, self._on_target = clock, report, on_target
         self._generation = 0
         self._holds: str | None = None
@@ -86,7 +89,7 @@ class Sync:
             report=await self._report(),
             holds=self._holds,
             wait_s=wait_s,
-            roster_epoch=self._trust.roster.epoch,
+            roster=self._trust.roster.number,
             messages=await self._store.to_upload(),
         )
         await self._apply(await self._coordinator.sync(request))
@@ -96,11 +99,19 @@ class Sync:
             log.info("coordinator reached")
         self.connected = True
         await self._store.uploaded(answer.stored)
+        self._on_repository(answer.repository)
         if answer.roster is not None:
-            await self._trust.accept_roster(answer.roster.encode())
+            await self._take_roster(answer.roster.encode())
         if answer.generation >= self._generation:
             self._generation = answer.generation
             self._take(answer.target)
+
+    async def _take_roster(self, raw: bytes) -> None:
+        """One that goes with a fleet document which this node has not fetched yet comes again."""
+        try:
+            await self._trust.accept_roster(raw)
+        except UntrustedError as error:
+            log.warning("roster refused", reason=str(error))
 
     def _lost(self, error: Exception) -> None:
         if self.connected:

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shared.durable import read_secret, write_durable
 from shared.errors import BadInputError
 from shared.roster import tls_name
-from shared.tls import make_key, save_key
+from shared.tls import key_pem, make_key
 
 CA_DAYS = 3650
 LEAF_DAYS = 30
@@ -53,7 +53,7 @@ class Authority:
             .add_extension(_usage(sign_certificates=True), critical=True)
         )
         certificate = builder.sign(key, hashes.SHA256())
-        save_key(key, folder / "ca.key")
+        write_durable(folder / "ca.key", key_pem(key))
         authority = cls(key, certificate)
         write_durable(folder / "ca.crt", authority.pem.encode())
         return authority

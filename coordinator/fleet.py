@@ -6,10 +6,12 @@ import asyncio
 
 import structlog
 
-from coordinator.home import Keys
+from coordinator.home import KeyRing
 from coordinator.notifier import Notifier
 from coordinator.rollout.decide import Fleet
-from coordinator.store.queries import Queries, StoredNode
+from coordinator.repository import Repository
+from coordinator.store.nodes import NodeQueries, StoredNode
+from coordinator.store.queries import Queries
 from shared.canonical import sha256_hex
 from shared.clock import Clock
 from shared.errors import BadInputError, UntrustedError
@@ -21,6 +23,7 @@ from shared.messages import (
     Red,
     Verdict,
     open_message,
+    read_message,
 )
 from shared.report import NodeReport
 from shared.rollout import FleetView, NodeView, RedView
@@ -32,13 +35,22 @@ log = structlog.get_logger()
 class FleetState:
     """Reports are kept as they come; signed messages only when their signature holds."""
 
-    def __init__(self, queries: Queries, keys: Keys, notifier: Notifier, clock: Clock) -> None:
-        self._queries, self._keys, self._notifier, self._clock = queries, keys, notifier, clock
+    def __init__(  # noqa: PLR0913 - the parts that it joins
+        self,
+        queries: Queries,
+        nodes: NodeQueries,
+        ring: KeyRing,
+        repository: Repository,
+        notifier: Notifier,
+        clock: Clock,
+    ) -> None:
+        self._queries, self._nodes, self._notifier, self._clock = queries, nodes, notifier, clock
+        self._ring, self._repository = ring, repository
         self._joining = asyncio.Lock()
-        self.roster = Roster(fleet=keys.fleet.fleet, epoch=0, issued=0, nodes=[])
+        self.roster = Roster(fleet=ring.current.fleet, epoch=0, issued=0, nodes=[])
         self.roster_raw = ""
-        self._verified: dict[str, Message] = {}
-        """Messages whose signature held under this very roster, so that each is checked once."""
+        self._read: dict[str, Message] = {}
+        """Stored messages, parsed once; their signatures were good when they came."""
 
     async def load(self) -> None:
         await self.publish_roster()
@@ -46,15 +58,16 @@ class FleetState:
     async def publish_roster(self) -> None:
         """Sign who is a node now, under a number above every earlier one."""
         async with self._joining:
+            fleet = self._repository.fleet
             roster = Roster(
-                fleet=self._keys.fleet.fleet,
+                fleet=self._ring.current.fleet,
+                fleet_version=fleet.version if fleet is not None else 1,
                 epoch=await self._queries.next_number("roster_epoch"),
                 issued=self._clock.now(),
-                nodes=await self._queries.roster_nodes(),
+                nodes=await self._nodes.roster_nodes(),
             )
-            self.roster_raw = sign_roster(roster, self._keys.roster).decode()
+            self.roster_raw = sign_roster(roster, self._ring.current.roster).decode()
             self.roster = roster
-            self._verified.clear()
         self._notifier.notify()
 
     async def hear(self, report: NodeReport, raws: list[str]) -> list[str]:
@@ -68,12 +81,12 @@ class FleetState:
                 log.warning("message refused", node=report.node, reason=str(error))
         now = self._clock.now()
         await self._queries.keep_messages(kept, now)
-        await self._queries.hear(report, now)
+        await self._nodes.hear(report, now)
         self._notifier.notify()
         return [sha256_hex(raw.encode()) for raw in raws]
 
     async def fleet(self) -> Fleet:
-        nodes = await self._queries.nodes()
+        nodes = await self._nodes.nodes()
         attested = await self._attested(nodes)
         now = self._clock.now()
         views = {node.name: _view(node, attested.get(node.name, []), now) for node in nodes}
@@ -109,16 +122,14 @@ class FleetState:
         return [_red_view(red, cleared, acked.get(red.key, set())) for red in opened]
 
     async def _open(self, *types: str) -> list[Message]:
+        """Of the nodes that are in the roster now: who was revoked has no say here any more."""
+        live = {node.name for node in self.roster.live()}
         found = []
         for stored in await self._queries.messages_of(*types):
-            message = self._verified.get(stored.key)
-            if message is None:
-                try:
-                    message = open_message(stored.raw.encode(), self.roster)
-                except (UntrustedError, BadInputError):
-                    continue  # of a node that left the roster since
-                self._verified[stored.key] = message
-            found.append(message)
+            if stored.key not in self._read:
+                self._read[stored.key] = read_message(stored.raw.encode())
+            if stored.origin in live:
+                found.append(self._read[stored.key])
         return found
 
     async def _attested(self, nodes: list[StoredNode]) -> dict[str, list[str]]:
@@ -155,7 +166,9 @@ def _red_view(red: Message, cleared: set[str], acked: set[str]) -> RedView:
 
 
 def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
-    view = NodeView(name=node.name, role=node.role, joined=node.joined, heard=node.heard)
+    view = NodeView(
+        name=node.name, role=node.role, site=node.site, joined=node.joined, heard=node.heard
+    )
     report = node.report
     if report is None:
         return view
@@ -177,6 +190,8 @@ def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
             "peers": report.peers,
             "urls": report.urls,
             "broadcasts": report.broadcasts,
+            "alerts": report.alerts,
+            "certificate_expires": report.certificate_expires,
             "attested_by": attested_by,
         }
     )

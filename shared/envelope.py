@@ -18,9 +18,22 @@ from shared.wire import Wire
 
 MAX_ENVELOPE_BYTES = 512 << 10
 
-RELEASE = "application/vnd.rollcall.release+json"
+JOIN = "application/vnd.rollcall.join+json"
+RENEWAL = "application/vnd.rollcall.renewal+json"
 ROSTER = "application/vnd.rollcall.roster+json"
 MESSAGE = "application/vnd.rollcall.message+json"
+
+
+class UnknownKeyError(UntrustedError):
+    """No key that is trusted here has signed it."""
+
+    code = "unknown-key"
+
+
+class BadSignatureError(UntrustedError):
+    """A trusted key is named, and its signature does not fit the bytes."""
+
+    code = "bad-signature"
 
 
 class _Signature(Wire):
@@ -40,10 +53,19 @@ class Opened:
     keyid: str
 
 
-def seal(payload: bytes, payload_type: str, key: SigningKey) -> bytes:
+def seal(payload: bytes, payload_type: str, *keys: SigningKey) -> bytes:
     envelope = Envelope(payload, payload_type, {})
-    envelope.sign(key.signer)
+    for key in keys:
+        envelope.sign(key.signer)
     return canonical_json(envelope.to_dict())
+
+
+def peek(raw: bytes, payload_type: str, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> bytes:
+    """The payload before anything is verified: only to learn which key the sender claims to have."""
+    envelope = _read(raw, max_bytes)
+    if envelope.payload_type != payload_type:
+        raise UntrustedError(f"an envelope of type {envelope.payload_type!r}, not {payload_type!r}")
+    return bytes(envelope.payload)
 
 
 def open_envelope(
@@ -56,18 +78,18 @@ def open_envelope(
     """Verify, then hand out the payload.
 
     Raises BadInputError when `raw` is not an envelope and UntrustedError when its type is another
-    one or none of the trusted keys signed it.
+    one or none of the trusted keys signed it: UnknownKeyError, BadSignatureError.
     """
     envelope = _read(raw, max_bytes)
     if envelope.payload_type != payload_type:
         raise UntrustedError(f"an envelope of type {envelope.payload_type!r}, not {payload_type!r}")
     keys: list[Key] = [key.for_verifying() for key in trusted if key.keyid in envelope.signatures]
     if not keys:
-        raise UntrustedError("signed by no key that is trusted here")
+        raise UnknownKeyError("signed by no key that is trusted here")
     try:
         accepted = envelope.verify(keys, threshold=1)
     except VerificationError as error:
-        raise UntrustedError("the signature does not match the content") from error
+        raise BadSignatureError("the signature does not match the content") from error
     return Opened(envelope.payload, next(iter(accepted)))
 
 

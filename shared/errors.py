@@ -69,6 +69,12 @@ class UntrustedError(RollcallError):
     http_status = 403
 
 
+class ExpiredError(UntrustedError):
+    """It was signed by the right key, and its time is over."""
+
+    code = "expired"
+
+
 class NotFoundError(RollcallError):
     """Named, well-formed, and not there."""
 

@@ -13,11 +13,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.canonical import sha256_hex
-from shared.envelope import MESSAGE, open_envelope, seal
+from shared.envelope import MESSAGE, open_envelope, peek, seal
 from shared.errors import BadInputError, UntrustedError
 from shared.keys import SigningKey
 from shared.roster import Roster
 from shared.wire import PROTOCOL, NodeName, Order, Reason, Sha256, Wire
+
+MAX_MESSAGE_BYTES = 64 << 10
+"""A red with its longest reason, escaped at worst, takes a quarter of this."""
 
 
 class RedKind(StrEnum):
@@ -55,12 +58,12 @@ class Ack(Wire):
 
 
 class Proven(Wire):
-    """The sender claims to be green on `release`. Carries the signed release so that a peer needs
-    nobody else to judge the claim."""
+    """The sender claims to be green on `release`. A peer that has not heard of that release asks the
+    sender for the metadata and the manifest, which prove themselves."""
 
     type: Literal["proven"] = "proven"
     order: Order
-    release: str
+    release: Sha256
     ready_probe_sha256: Sha256
     nonce: Sha256
 
@@ -120,24 +123,58 @@ class Message(Wire):
                 return ""
 
 
+def read_message(raw: bytes) -> Message:
+    """A message out of this host's own database, which was verified when it came in. The roster of
+    today may not know its key any more; a red does not end with its origin's key."""
+    payload = Payload.from_bytes(peek(raw, MESSAGE, max_bytes=MAX_MESSAGE_BYTES))
+    return Message(payload=payload, raw=raw.decode())
+
+
 def sign_message(payload: Payload, key: SigningKey) -> Message:
     raw = seal(payload.canonical(), MESSAGE, key)
     return Message(payload=payload, raw=raw.decode())
 
 
+class RevokedError(UntrustedError):
+    """A good signature of a node that was locked out."""
+
+    code = "revoked"
+
+
+class WrongFleetError(UntrustedError):
+    code = "wrong-fleet"
+
+
+class WrongOriginError(UntrustedError):
+    """One node speaks in another's name, or clears another's red."""
+
+    code = "wrong-origin"
+
+
+class StaleError(UntrustedError):
+    """Below the origin's high-water mark: long closed, and sent again."""
+
+    code = "stale"
+
+
 def open_message(raw: bytes, roster: Roster) -> Message:
-    """Verify against the roster, then parse.
+    """Verify against the roster, then parse (DESIGN.md, 6).
 
     Raises UntrustedError for a stranger, a revoked node, another fleet, or a node speaking in
     another's name; BadInputError for bytes of the wrong shape.
     """
-    live = {node.key.keyid: node for node in roster.live()}
-    opened = open_envelope(raw, MESSAGE, [node.key for node in live.values()])
+    known = {node.key.keyid: node for node in roster.nodes}
+    opened = open_envelope(
+        raw, MESSAGE, [node.key for node in known.values()], max_bytes=MAX_MESSAGE_BYTES
+    )
+    node = known[opened.keyid]
+    if node.revoked:
+        raise RevokedError(f"{node.name!r} was revoked")
     payload = Payload.from_bytes(opened.payload)
     if payload.fleet != roster.fleet:
-        raise UntrustedError("a message of another fleet")
-    if live[opened.keyid].name != payload.origin:
-        raise UntrustedError(f"{live[opened.keyid].name!r} spoke in the name of {payload.origin!r}")
+        raise WrongFleetError("a message of another fleet")
+    if node.name != payload.origin:
+        raise WrongOriginError(f"{node.name!r} spoke in the name of {payload.origin!r}")
     if payload.protocol != PROTOCOL:
         raise BadInputError(f"protocol {payload.protocol}; this side speaks {PROTOCOL}")
     return Message(payload=payload, raw=raw.decode())

@@ -1,4 +1,5 @@
-"""A release: signed, frozen, named by the hash of its content. Nothing else says what a node may run."""
+"""A release: frozen, named by the hash of its content, and signed as a target of the fleet's TUF
+repository. Nothing else says what a node may run."""
 
 from __future__ import annotations
 
@@ -7,12 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, model_validator
 
 from shared.canonical import sha256_hex
-from shared.envelope import RELEASE, open_envelope, seal
 from shared.errors import UntrustedError
-from shared.fleet import FleetDocument
-from shared.keys import SigningKey
 from shared.roster import Role
-from shared.versions import VersionText
+from shared.versions import OpenClawVersion, VersionText
 from shared.wire import Sha256, Wire
 
 CORE = "openclaw"
@@ -23,6 +21,9 @@ MAX_ARTIFACT_BYTES = 64 << 20
 PackageName = Annotated[
     str, StringConstraints(pattern=r"^(@[a-z0-9-][a-z0-9._-]*/)?[a-z0-9-][a-z0-9._-]*$")
 ]
+ReleaseName = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
+Place = tuple[OpenClawVersion, float]
+"""Where a release stands among the others: by OpenClaw's version, then by when it was frozen."""
 ArtifactFile = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-zA-Z0-9._-]{0,120}\.tgz$")]
 
 
@@ -41,15 +42,50 @@ class SchemaVersions(Wire):
     agent: int = 1
 
 
+class Floor(Wire):
+    """The lowest release that a node may go back to from the one that names it."""
+
+    name: ReleaseName
+    openclaw: VersionText
+    created: float
+
+    @property
+    def place(self) -> Place:
+        return OpenClawVersion(self.openclaw), self.created
+
+
+class Migration(Wire):
+    """One call of the new release's own `openclaw`, made on each node after Doctor's migration."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")]
+    words: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@._:/=+-]{1,200}$")]],
+        Field(min_length=1, max_length=32),
+    ]
+
+
+class AgentBuild(Wire):
+    """The version of the agent that goes with a release, and the wheel that it is installed from."""
+
+    version: Annotated[
+        str, StringConstraints(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6}){1,3}([a-z0-9.+-]{0,32})$")
+    ]
+    file: Annotated[str, StringConstraints(pattern=r"^rollcall-[A-Za-z0-9._+-]{1,120}\.whl$")]
+    sha256: Sha256
+    size: Annotated[int, Field(gt=0, le=MAX_ARTIFACT_BYTES)]
+
+
 class ReleaseManifest(Wire):
-    """Payload of a release envelope.
+    """Content of the TUF target `<name>.release.json`.
 
     `dependencies` and `lock_sha256` fix every byte that npm installs. `overlay` maps a role, or
     `*` for all, to a JSON Merge Patch (RFC 7396) of openclaw.json in which the string `${release}`
     stands for the staged tree. `allow_scripts` lists the packages whose install scripts may run.
+    Without a `floor` no order takes a node back from this release; its own rollback of an upgrade
+    that just failed is not an order.
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
+    name: ReleaseName
     openclaw: VersionText
     plugins: dict[PackageName, str] = {}
     dependencies: dict[PackageName, str]
@@ -58,7 +94,10 @@ class ReleaseManifest(Wire):
     allow_scripts: list[PackageName] = []
     node_engine: Annotated[str, StringConstraints(max_length=200)]
     schema_versions: SchemaVersions = SchemaVersions()
+    agent: AgentBuild | None = None
     overlay: dict[str, dict[str, Any]] = {}
+    migrations: Annotated[list[Migration], Field(max_length=32)] = []
+    floor: Floor | None = None
     created: float
     expires: float
 
@@ -84,32 +123,41 @@ class ReleaseManifest(Wire):
 
 
 class Release(Wire):
-    """A manifest that was verified, with its id and the envelope it came in."""
+    """A manifest with its id. Whether operators signed it is what TUF metadata says."""
 
     id: Sha256
     manifest: ReleaseManifest
-    envelope: str
 
     @property
     def label(self) -> str:
         return f"{self.manifest.name} ({self.id[:12]})"
 
-
-def sign_release(manifest: ReleaseManifest, key: SigningKey) -> Release:
-    payload = manifest.canonical()
-    envelope = seal(payload, RELEASE, key)
-    return Release(id=sha256_hex(payload), manifest=manifest, envelope=envelope.decode())
+    @property
+    def place(self) -> Place:
+        return OpenClawVersion(self.manifest.openclaw), self.manifest.created
 
 
-def open_release(raw: bytes, fleet: FleetDocument) -> Release:
-    """Raises UntrustedError unless one of the fleet's operator keys signed these bytes."""
-    opened = open_envelope(raw, RELEASE, fleet.release_keys)
-    manifest = ReleaseManifest.from_bytes(opened.payload)
-    return Release(id=sha256_hex(opened.payload), manifest=manifest, envelope=raw.decode())
+def parse_release(raw: bytes) -> Release:
+    return Release(id=sha256_hex(raw), manifest=ReleaseManifest.from_bytes(raw))
 
 
 def check_unexpired(release: Release, now: float) -> None:
     if now >= release.manifest.expires:
         raise UntrustedError(
-            f"release {release.label} has expired", remedy="sign it anew with a later expiry"
+            f"release {release.label} has expired",
+            remedy="freeze it anew under another name: rollcall release create",
+        )
+
+
+def check_floor(target: Release, highest: Release | None) -> None:
+    """Raises UntrustedError when `target` is older than the newest release that was good here and
+    that release does not name it, or an older one, as its floor (fault 32)."""
+    if highest is None or target.id == highest.id or target.place >= highest.place:
+        return
+    floor = highest.manifest.floor
+    if floor is None or target.place < floor.place:
+        lowest = f"nothing below {floor.name}" if floor is not None else "no way back"
+        raise UntrustedError(
+            f"release {target.label} is older than {highest.label}, which allows {lowest}",
+            remedy="freeze what is wanted as a new release",
         )

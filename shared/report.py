@@ -60,6 +60,12 @@ class NodeReport(Wire):
     peers: dict[NodeName, str] = {}
     """For each peer how it was found: `mdns`, `static` or ``""`` while it has not been."""
     urls: dict[str, str] = {}
+    alerts: Annotated[list[Reason], Field(max_length=16)] = []
+    """What people must see to, and what neither freezes nor halts anything."""
+    dropped: dict[str, int] = {}
+    """Peer messages that were not accepted since the agent started, by reason."""
+    roster_epoch: int = 0
+    certificate_expires: float | None = None
 
 
 class Target(Wire):
@@ -80,7 +86,8 @@ class SyncRequest(Wire):
     holds: Order | None = None
     """The order of the target that this agent has; a different one is news, told at once."""
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
-    roster_epoch: int = 0
+    roster: tuple[int, int] = (0, 0)
+    """Fleet document's version and epoch of the roster that this agent has."""
     messages: Annotated[list[str], Field(max_length=64)] = []
     """Signed envelopes that the coordinator may not have yet."""
 
@@ -90,5 +97,7 @@ class SyncAnswer(Wire):
     generation: int
     target: Target | None = None
     roster: str | None = None
+    repository: int = 0
+    """Goes up with everything that operators publish; news for an agent that knows a lower one."""
     stored: list[Sha256] = []
     """Hashes of the messages that are now durable at the coordinator."""

@@ -82,6 +82,7 @@ class NodeView(Wire):
 
     name: NodeName
     role: Role
+    site: str = ""
     joined: float
     heard: float | None = None
     """Wall time of the last sync; None before the first."""
@@ -100,6 +101,8 @@ class NodeView(Wire):
     peers: dict[NodeName, str] = {}
     urls: dict[str, str] = {}
     broadcasts: list[Broadcast] = []
+    alerts: list[Reason] = []
+    certificate_expires: float | None = None
     attested_by: list[NodeName] = []
     """Peers whose signed green of this node's last order the coordinator has checked itself."""
 

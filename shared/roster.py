@@ -1,4 +1,4 @@
-"""Who is a node: signed by the fleet's roster key, numbered, never replaced by an older one."""
+"""Who is a node: signed by the coordinator's roster key, numbered, never replaced by an older one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pydantic import Field
 
 from shared.envelope import ROSTER, open_envelope, seal
 from shared.errors import NotFoundError, UntrustedError
-from shared.fleet import FleetDocument
+from shared.fleet import FleetDocument, SiteName
 from shared.keys import PublicKey, SigningKey
 from shared.wire import NodeName, Sha256, Wire
 
 DOMAIN = "rollcall.internal"
+MAX_ROSTER_BYTES = 8 << 20
 COORDINATOR_HOST = f"coordinator.{DOMAIN}"
 """TLS names: identity is the certificate's name, never the address that was dialled."""
 
@@ -27,13 +28,18 @@ class Role(StrEnum):
 class RosterNode(Wire):
     name: NodeName
     role: Role
+    site: SiteName = ""
     key: PublicKey
     revoked: bool = False
 
 
 class Roster(Wire):
+    """Newer is a higher (`fleet_version`, `epoch`): a change of the roster key, which raises the fleet
+    document's version, leaves behind whatever numbers a thief of the old key has used up."""
+
     fleet: Sha256
-    epoch: int
+    fleet_version: Annotated[int, Field(ge=1)] = 1
+    epoch: Annotated[int, Field(ge=0)]
     issued: float
     nodes: Annotated[list[RosterNode], Field(max_length=10_000)]
 
@@ -42,6 +48,10 @@ class Roster(Wire):
             if node.name == name:
                 return node
         raise NotFoundError(f"{name!r} is not in the roster")
+
+    @property
+    def number(self) -> tuple[int, int]:
+        return self.fleet_version, self.epoch
 
     def live(self) -> list[RosterNode]:
         return [node for node in self.nodes if not node.revoked]
@@ -63,8 +73,14 @@ def sign_roster(roster: Roster, key: SigningKey) -> bytes:
 
 
 def open_roster(raw: bytes, fleet: FleetDocument) -> Roster:
-    opened = open_envelope(raw, ROSTER, [fleet.roster_key], max_bytes=8 << 20)
-    roster = Roster.from_bytes(opened.payload, max_bytes=8 << 20)
+    """Raises UntrustedError for a roster of another fleet, another key, or another fleet document."""
+    opened = open_envelope(raw, ROSTER, [fleet.roster_key], max_bytes=MAX_ROSTER_BYTES)
+    roster = Roster.from_bytes(opened.payload, max_bytes=MAX_ROSTER_BYTES)
     if roster.fleet != fleet.fleet:
         raise UntrustedError("this roster belongs to another fleet")
+    if roster.fleet_version != fleet.version:
+        raise UntrustedError(
+            f"this roster goes with version {roster.fleet_version} of the fleet document, "
+            f"not with {fleet.version}"
+        )
     return roster

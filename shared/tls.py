@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shared.durable import write_durable
+from shared.durable import read_secret, write_durable
+from shared.errors import UntrustedError
 from shared.roster import DOMAIN, tls_name
 
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Paths of one identity. The key file is 0600; none of them is ever sent."""
+    """Paths of one identity. `identity` holds key and certificate together, so that a renewal replaces
+    both at once; `ca` holds the authorities that are honoured. Both are 0600."""
 
-    key: Path
-    certificate: Path
+    identity: Path
     ca: Path
 
 
@@ -28,13 +30,36 @@ def make_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def save_key(key: ec.EllipticCurvePrivateKey, path: Path) -> None:
-    pem = key.private_bytes(
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    write_durable(path, pem)
+
+
+def save_identity(path: Path, key: ec.EllipticCurvePrivateKey, certificate_pem: str) -> None:
+    """Raises UntrustedError when the certificate is not of this key."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    if certificate.public_key() != key.public_key():
+        raise UntrustedError("the certificate that came back is of another key")
+    write_durable(path, key_pem(key) + certificate_pem.encode())
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """The certificate of an identity file."""
+    return x509.load_pem_x509_certificate(read_secret(path))
+
+
+def issued_by(certificate: x509.Certificate, authority_pem: str) -> bool:
+    """Whether this authority signed it."""
+    try:
+        certificate.verify_directly_issued_by(
+            x509.load_pem_x509_certificate(authority_pem.encode())
+        )
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def request_certificate(key: ec.EllipticCurvePrivateKey, node: str) -> str:
@@ -52,7 +77,7 @@ def server_context(files: TlsFiles, *, require_client: bool) -> ssl.SSLContext:
     """For a listener. With `require_client` False, callers may also be operators with a token."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(files.certificate, files.key)
+    context.load_cert_chain(files.identity)
     context.load_verify_locations(files.ca)
     context.verify_mode = ssl.CERT_REQUIRED if require_client else ssl.CERT_OPTIONAL
     return context
@@ -64,12 +89,12 @@ def client_context(ca: Path, identity: TlsFiles | None = None) -> ssl.SSLContext
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(ca)
     if identity is not None:
-        context.load_cert_chain(identity.certificate, identity.key)
+        context.load_cert_chain(identity.identity)
     return context
 
 
 def unverified_context() -> ssl.SSLContext:
-    """Only for fetching the fleet document, whose hash the join token carries."""
+    """Only for fetching TUF metadata, which proves itself whoever hands it over."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

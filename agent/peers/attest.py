@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -16,7 +18,7 @@ from shared.clock import Clock
 from shared.errors import RollcallError, UntrustedError
 from shared.messages import Attestation, Message, Proven, Verdict, open_message
 from shared.readiness import ReadinessDocument
-from shared.release import Release, open_release
+from shared.release import Release
 from shared.wire import short
 
 log = structlog.get_logger()
@@ -57,6 +59,14 @@ def judge_claim(
     return Verdict.GREEN, ""
 
 
+class SignedRelease(Protocol):
+    """A release that operators signed, by its id; `source` hands out TUF files where nobody else can."""
+
+    async def __call__(
+        self, release: str, source: Callable[[str], Awaitable[bytes]], /
+    ) -> Release: ...
+
+
 class Attestor:
     """Answers claims of peers, and collects the answers to this node's own."""
 
@@ -68,9 +78,10 @@ class Attestor:
         store: Store,
         clock: Clock,
         own: Callable[[], ReadinessDocument],
+        signed: SignedRelease,
     ) -> None:
         self._trust, self._mesh, self._transport = trust, mesh, transport
-        self._store, self._clock, self._own = store, clock, own
+        self._store, self._clock, self._own, self._signed = store, clock, own, signed
         self._arrived = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -88,9 +99,9 @@ class Attestor:
         """Look at the origin until it is green or it would ask again; then sign what was seen."""
         subject = message.payload.origin
         try:
-            release = open_release(claim.release.encode(), self._trust.fleet)
+            release = await self._signed(claim.release, partial(self._transport.tuf, subject))
         except RollcallError as error:
-            log.warning("claim without a trusted release", origin=subject, reason=str(error))
+            log.warning("claim without a signed release", origin=subject, reason=str(error))
             return
         verdict, reason, seen = await self._look_until(message, claim, release)
         body = Attestation(
@@ -150,7 +161,7 @@ class Attestor:
         left = max(1.0, min(ASK_AGAIN_S, deadline - self._clock.monotonic()))
         claim = Proven(
             order=order,
-            release=release.envelope,
+            release=release.id,
             ready_probe_sha256=ready_probe_sha256,
             nonce=secrets.token_hex(32),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -19,7 +20,14 @@ from agent.store import Delivery, Store
 from agent.trust import Trust
 from shared.canonical import parse_json, sha256_hex
 from shared.clock import Clock
-from shared.errors import BadInputError, NotFoundError, RollcallError, UntrustedError
+from shared.errors import (
+    BadInputError,
+    ConflictError,
+    ExpiredError,
+    NotFoundError,
+    RollcallError,
+    UntrustedError,
+)
 from shared.http import RefusedError
 from shared.messages import (
     Ack,
@@ -28,7 +36,10 @@ from shared.messages import (
     Message,
     Payload,
     Red,
+    StaleError,
+    WrongOriginError,
     open_message,
+    read_message,
     sign_message,
 )
 from shared.report import Broadcast
@@ -40,6 +51,8 @@ LONGEST_RETRY_S = 5.0
 MAX_EVENTS = 500
 MAX_EVENTS_BYTES = 4 << 20
 RECENT_BROADCASTS = 16
+SKEW_S = 300.0
+"""How far two clocks may be apart before what expires is refused. A red does not expire."""
 
 
 class Mesh:
@@ -89,14 +102,31 @@ class Mesh:
     async def send(self, peer: str, body: Body, *, expires_in_s: float | None = None) -> Message:
         return await self._send(body, [peer], expires_in_s)
 
-    async def clear(self, key: str, reason: str) -> Message:
-        """End one of this node's own reds. Raises NotFoundError for any other."""
-        if key not in {red.key for red in self.own_reds()}:
-            raise NotFoundError(
-                f"no open red {key} of this node",
-                remedy="list them with: rollcall-agent reds; a red is cleared where it was raised",
+    async def clear(self, key: str, reason: str) -> None:
+        """End one of this node's own reds for all, or the red of a node that has left the roster for
+        this node alone: nobody else is left to clear that one, and a change of the roster must not be
+        a way to hide a red.
+
+        Raises NotFoundError for a red that is not open, ConflictError for one of a live peer.
+        """
+        origin = key.partition(":")[0]
+        if origin == self._trust.name:
+            await self.broadcast(Clear(ref=self._own(key), reason=reason))
+            return
+        if key not in self._open:
+            raise NotFoundError(f"no open red {key} here", remedy="list them: rollcall-agent reds")
+        if self._trust.speaks(origin):
+            raise ConflictError(
+                f"{key} is a red of {origin}", remedy=f"clear it there, on {origin}"
             )
-        return await self.broadcast(Clear(ref=key, reason=reason))
+        await self._store.dismiss(key, reason, self._clock.now())
+        await self._reds_changed()
+
+    def _own(self, key: str) -> str:
+        """After a re-install peers may hold reds of this node that it knows nothing of."""
+        if re.fullmatch(rf"{re.escape(self._trust.name)}:[0-9]{{1,15}}:[0-9]{{1,9}}", key) is None:
+            raise NotFoundError(f"no open red {key[:80]} here", remedy="see: rollcall-agent reds")
+        return key
 
     async def _send(self, body: Body, peers: list[str], expires_in_s: float | None) -> Message:
         async with self._signing:
@@ -142,15 +172,18 @@ class Mesh:
     async def _check_fresh(self, message: Message) -> None:
         payload = message.payload
         if payload.origin == self._trust.name:
-            raise BadInputError("a message of this node came back to it")
+            raise WrongOriginError("a message of this node came back to it")
         if isinstance(payload.body, Ack):
             raise BadInputError("an ack is an answer, not a message")
         if isinstance(payload.body, Clear) and not payload.body.ref.startswith(
             f"{payload.origin}:"
         ):
-            raise UntrustedError(f"{payload.origin!r} may clear only its own reds")
+            raise WrongOriginError(f"{payload.origin!r} may clear only its own reds")
         if await self._store.below_floor(payload.origin, payload.epoch, payload.sequence):
-            raise UntrustedError("an old message, long closed")
+            raise StaleError("an old message, long closed")
+        expires = payload.expires
+        if expires is not None and expires + SKEW_S < self._clock.now():
+            raise ExpiredError("a message whose time is over")
 
     async def _keep(self, message: Message) -> None:
         if not await self._store.add(message, self._clock.now(), []):
@@ -278,11 +311,7 @@ class Mesh:
         self._on_change()
 
     async def _read_open(self) -> dict[str, Message]:
-        found = {}
-        for raw in await self._store.open_reds():
-            try:
-                message = open_message(raw.encode(), self._trust.roster)
-            except UntrustedError:
-                continue  # of a node that was revoked since: it has no say any more
-            found[message.key] = message
-        return found
+        """Verified when they came. One stays open when its origin was revoked or changed its key: who
+        signs the roster must not be able to hide a red (P6)."""
+        messages = [read_message(raw.encode()) for raw in await self._store.open_reds()]
+        return {message.key: message for message in messages}

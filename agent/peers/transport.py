@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import aiohttp
-
+from agent.dialler import Dialler
 from agent.peers.directory import Directory, Hint
-from shared.errors import UnavailableError
-from shared.http import call, session
+from shared.errors import NotFoundError, UnavailableError
+from shared.http import RefusedError, call
+from shared.metadata import MAX_TARGETS_BYTES
 from shared.roster import tls_name
-from shared.tls import TlsFiles, client_context
 
 
 class Transport:
     """Asks a peer by name. The certificate it shows must carry that name; the address proves nothing."""
 
-    def __init__(self, directory: Directory, client: aiohttp.ClientSession) -> None:
+    def __init__(self, directory: Directory, dialler: Dialler) -> None:
         self._directory = directory
-        self._client = client
+        self._dialler = dialler
 
     async def ask(
         self, peer: str, method: str, path: str, *, timeout_s: float = 10.0, **options: Any
@@ -31,7 +30,7 @@ class Transport:
         for hint in candidates:
             try:
                 body = await call(
-                    self._client,
+                    self._dialler.session,
                     method,
                     f"https://{_netloc(hint)}{path}",
                     timeout_s=timeout_s,
@@ -46,10 +45,15 @@ class Transport:
         self._directory.lost(peer)
         raise last or UnavailableError(f"{peer} did not answer")
 
+    async def tuf(self, peer: str, path: str) -> bytes:
+        """A file of the TUF repository as this peer has it. Raises NotFoundError."""
+        try:
+            return await self.ask(peer, "GET", f"/v1/peer/tuf/{path}", max_answer=MAX_TARGETS_BYTES)
+        except RefusedError as error:
+            if error.status == 404:
+                raise NotFoundError(f"{peer} has no {path}") from error
+            raise
+
 
 def _netloc(hint: Hint) -> str:
     return f"[{hint.host}]:{hint.port}" if ":" in hint.host else f"{hint.host}:{hint.port}"
-
-
-def open_client(files: TlsFiles) -> aiohttp.ClientSession:
-    return session(context=client_context(files.ca, files), per_host=4)

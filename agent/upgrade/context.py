@@ -37,9 +37,17 @@ class Readiness(Protocol):
 
 
 class ReleaseSource(Protocol):
-    """Signed releases and their files, checked against the fleet's keys and hashes."""
+    """Signed releases and their files, checked against TUF metadata and hashes."""
 
-    async def release(self, release: str) -> Release: ...
+    async def authorise(self, release: str) -> Release:
+        """For a new order. Raises UntrustedError unless operators sign for this release today."""
+        ...
+
+    async def release(self, release: str) -> Release:
+        """One that was authorised here before; needs no network."""
+        ...
+
+    async def kept(self, release: str | None) -> Release | None: ...
     async def lock(self, release: Release) -> bytes: ...
     async def artifact(self, release: Release, sha256: str) -> bytes: ...
 

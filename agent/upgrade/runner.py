@@ -69,6 +69,8 @@ class Runner:
             self._why = reason
             self._asked.set()
         elif record is not None and record.phase in (*FORWARD, Phase.DONE):
+            if record.phase is Phase.DONE:
+                await self._check_floor(record)
             async with self._busy:
                 await self._append(record.upgrade, Kind.REQUEST, record.phase, {"reason": reason})
                 await self._run()
@@ -84,6 +86,18 @@ class Runner:
             if self.record is None:
                 raise ConflictError("the journal is empty")
             return self.record
+
+    async def _check_floor(self, record: Record) -> None:
+        """An upgrade that was proven and soaked is not undone below the floor of its release; one that
+        fails before that goes back to what ran a moment ago, whatever the floor."""
+        release = await self._deps.releases.kept(record.target.release)
+        previous = await self._deps.releases.kept(record.fact(Phase.CLAIMED, "previous"))
+        floor = None if release is None else release.manifest.floor
+        if floor is not None and (previous is None or previous.place < floor.place):
+            raise ConflictError(
+                f"{record.label} allows no way back below {floor.name}",
+                remedy="freeze what is wanted as a new release, and move forward to it",
+            )
 
     async def _run(self) -> None:
         while self.record is not None:

@@ -24,6 +24,7 @@ nodes = Table(
     metadata,
     Column("name", String(32), primary_key=True),
     Column("role", String(16), nullable=False),
+    Column("site", String(32), nullable=False, default=""),
     Column("key", Text, nullable=False),
     Column("joined", Float, nullable=False),
     Column("revoked", Boolean, nullable=False, default=False),
@@ -37,15 +38,10 @@ join_tokens = Table(
     Column("secret_sha256", String(64), primary_key=True),
     Column("expires", Float, nullable=False),
     Column("used_by", String(32)),
-)
-
-releases = Table(
-    "releases",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("name", String(64), nullable=False, unique=True),
-    Column("envelope", Text, nullable=False),
-    Column("created", Float, nullable=False),
+    Column("name", String(32)),
+    Column("role", String(16)),
+    Column("site", String(32)),
+    Column("replaces", Boolean, nullable=False, default=False),
 )
 
 rollouts = Table(

@@ -9,11 +9,12 @@ from typing import ClassVar
 from agent.openclaw.settings import last_touched_version
 from agent.openclaw.tree import package_field, read_seal
 from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.lastgood import read_last_good
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.command import run_command
 from shared.errors import BadInputError
-from shared.release import CORE, check_unexpired
+from shared.release import CORE, check_floor, check_unexpired
 from shared.versions import OpenClawVersion
 
 SPACE_FACTOR = 2.5
@@ -37,6 +38,9 @@ class Claim:
             )
         if reason := deps.alarm.frozen():
             raise StepFailed(f"this node is frozen by {reason}")
+        good = await asyncio.to_thread(read_last_good, deps.layout.home)
+        if good is not None:
+            check_floor(release, await deps.releases.kept(good.highest or good.release))
         self._check_links(context)
         await self._check_engine(context, release.manifest.node_engine)
         self._check_direction(context)

@@ -9,6 +9,7 @@ from agent.openclaw.settings import CONFIG, apply_overlays, last_touched_version
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
+from shared.release import Migration
 
 FIX = ("doctor", "--fix", "--non-interactive")
 ATTEMPTS = 2
@@ -37,7 +38,23 @@ class Migrate:
             runs = await self._fix(context)
         overlays = release.manifest.overlays_for(deps.role)
         await asyncio.to_thread(apply_overlays, state, overlays, context.tree)
-        return {"from": touched, "fix_runs": runs, "overlays": len(overlays)}
+        migrations = [await self._migrate(context, each) for each in release.manifest.migrations]
+        return {
+            "from": touched,
+            "fix_runs": runs,
+            "overlays": len(overlays),
+            "migrations": migrations,
+        }
+
+    async def _migrate(self, context: Context, migration: Migration) -> str:
+        """One of the release's own; after a crash it is called again, so it must allow that."""
+        deps = context.deps
+        deps.progress(f"migration {migration.id}")
+        openclaw = deps.openclaw(deps.layout.current)
+        output = await openclaw.run(*migration.words, timeout_s=deps.config.upgrade.migrate_timeout)
+        if output.code != 0:
+            raise StepFailed(f"migration {migration.id} failed: {output.last_line()}")
+        return migration.id
 
     async def _fix(self, context: Context) -> int:
         deps = context.deps

@@ -13,7 +13,7 @@ import structlog
 
 from agent.upgrade.bookmark import Bookmark
 from agent.upgrade.context import Context, StepFailed
-from agent.upgrade.lastgood import LastGood, write_last_good
+from agent.upgrade.lastgood import note_good
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from agent.upgrade.steps.restart import outage, start_and_wait
@@ -68,8 +68,7 @@ class RollBack:
         version = await deps.gateway.running_version(deps.openclaw(deps.layout.current))
         if version != bookmark.previous_version:
             raise StepFailed(f"{version} is running, not {bookmark.previous_version}")
-        good = LastGood(release=bookmark.previous, at=ready)
-        await asyncio.to_thread(write_last_good, deps.layout.home, good)
+        await asyncio.to_thread(note_good, deps.layout.home, bookmark.previous, ready)
         await deps.readiness.refresh()
         return {"running": version, "kept": kept, "outage_s": _outage(context, stopped, ready)}
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import ClassVar
 
 from agent.upgrade.context import Context
-from agent.upgrade.lastgood import LastGood, write_last_good
+from agent.upgrade.lastgood import note_good
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 
@@ -26,6 +26,5 @@ class Settle:
             await deps.clock.sleep(LOOK_EVERY_S)
         weight = context.record.fact(Phase.FROZEN, "weight") or 100
         await deps.weight.set(int(weight))
-        good = LastGood(release=release, at=deps.clock.now())
-        await asyncio.to_thread(write_last_good, deps.layout.home, good)
+        await asyncio.to_thread(note_good, deps.layout.home, release, deps.clock.now())
         return {"weight": weight}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar
 
 from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.lastgood import raise_highest, read_last_good
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.messages import Verdict
@@ -32,6 +34,7 @@ class Soak:
             self._bear(document, since, patience, deps.clock.monotonic())
             left = ends - deps.clock.now()
             if left <= 0 and document.status is Verdict.GREEN:
+                await self._bound(context)
                 return {"soaked_s": round(deps.clock.now() - record.entered, 1)}
             deps.progress(
                 f"soaking, {left:.0f} s left"
@@ -39,6 +42,14 @@ class Soak:
                 else f"soaking on, because it is {document.status}: {document.reason}"
             )
             await deps.clock.sleep(LOOK_EVERY_S)
+
+    async def _bound(self, context: Context) -> None:
+        """From here on the newest proven release says how far back orders may lead."""
+        deps, release = context.deps, context.signed()
+        good = await asyncio.to_thread(read_last_good, deps.layout.home)
+        before = await deps.releases.kept(None if good is None else good.highest)
+        if before is None or release.place >= before.place:
+            await asyncio.to_thread(raise_highest, deps.layout.home, release.id)
 
     def _bear(
         self,

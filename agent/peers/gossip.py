@@ -1,0 +1,110 @@
+"""The roster from peer to peer: who hears of a newer one hands it on at once, so that a revocation
+reaches every node that any informed node can reach, with the coordinator off (fault 27)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from agent.peers.transport import Transport
+from agent.trust import Trust
+from shared.clock import Clock
+from shared.errors import RollcallError, UntrustedError
+from shared.roster import MAX_ROSTER_BYTES
+from shared.wire import Wire
+
+log = structlog.get_logger()
+
+FIRST_RETRY_S = 0.2
+LONGEST_RETRY_S = 5.0
+
+
+class RosterNumber(Wire):
+    """Which roster a node has."""
+
+    number: tuple[int, int]
+
+
+class Gossip:
+    """`on_newer_fleet` is told a peer whose roster goes with a fleet document that this node lacks; it
+    fetches the metadata from there. `every_s` is how often each peer is asked for what it has."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        transport: Transport,
+        clock: Clock,
+        on_newer_fleet: Callable[[str], Awaitable[None]],
+        *,
+        every_s: float,
+    ) -> None:
+        self._trust, self._transport, self._clock = trust, transport, clock
+        self._on_newer_fleet, self._every_s = on_newer_fleet, every_s
+        self._news: dict[str, asyncio.Event] = {}
+        trust.listen(self._tell_all)
+
+    def _tell_all(self) -> None:
+        for event in self._news.values():
+            event.set()
+
+    async def run(self) -> None:
+        """One conversation with each peer of the roster, for ever."""
+        running: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                names = set(self._trust.peer_names())
+                for name in names - running.keys():
+                    running[name] = group.create_task(self._talk(name), name=f"roster-{name}")
+                for name in running.keys() - names:
+                    running.pop(name).cancel()
+                await self._clock.sleep(1.0)
+
+    async def _talk(self, peer: str) -> None:
+        news = self._news.setdefault(peer, asyncio.Event())
+        delay = FIRST_RETRY_S
+        while True:
+            news.clear()
+            try:
+                await self.exchange(peer)
+                delay, pause = FIRST_RETRY_S, self._every_s
+            except RollcallError as error:
+                log.debug("roster not exchanged", peer=peer, reason=str(error))
+                pause = delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+                delay = min(delay * 2, LONGEST_RETRY_S)
+            try:
+                async with asyncio.timeout(pause):
+                    await news.wait()
+            except TimeoutError:
+                pass
+
+    async def exchange(self, peer: str) -> None:
+        """Ask what the peer has; then give it ours, or take its own, whichever is newer."""
+        raw = await self._transport.ask(peer, "GET", "/v1/peer/roster/number")
+        theirs, ours = RosterNumber.from_bytes(raw).number, self._trust.roster.number
+        if theirs < ours and self._trust.roster_raw:
+            await self._transport.ask(peer, "POST", "/v1/peer/roster", data=self._trust.roster_raw)
+        elif theirs > ours:
+            if theirs[0] > self._trust.fleet.version:
+                await self._on_newer_fleet(peer)
+            found = await self._transport.ask(
+                peer, "GET", "/v1/peer/roster", max_answer=MAX_ROSTER_BYTES
+            )
+            await self._trust.accept_roster(found)
+
+    async def receive(self, peer: str, raw: bytes) -> RosterNumber:
+        """A roster that a peer hands over. Raises UntrustedError for one that does not hold."""
+        try:
+            await self._trust.accept_roster(raw)
+        except UntrustedError:
+            await self._on_newer_fleet(peer)
+            await self._trust.accept_roster(raw)
+        return self.number()
+
+    def number(self) -> RosterNumber:
+        return RosterNumber(number=self._trust.roster.number)
+
+    def roster(self) -> bytes:
+        return self._trust.roster_raw

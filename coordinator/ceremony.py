@@ -1,0 +1,294 @@
+"""What operators draft and sign, away from the coordinator: bundles of TUF metadata and files.
+
+A bundle is a folder that can travel on a stick: `root.json` and `targets.json` as drafted and as far
+as they are signed, `files/` with target files, `blobs/` with locks and artifacts. Nothing in it is
+secret, and nothing in it counts before enough operators have signed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tuf.api.metadata import Metadata, Root, Targets
+
+from coordinator.repository import Offer
+from shared.canonical import sha256_hex
+from shared.durable import private_directory, write_durable
+from shared.errors import BadInputError, ConflictError, UntrustedError
+from shared.fleet import CoordinatorKeys, FleetDocument
+from shared.keys import OperatorKeys, SigningKey
+from shared.metadata import (
+    FLEET,
+    MAX_ROOT_BYTES,
+    MAX_TARGETS_BYTES,
+    missing_for_root,
+    missing_for_targets,
+    name_of,
+    new_root,
+    new_targets,
+    online_key,
+    operators_of,
+    read_root,
+    read_targets,
+    release_path,
+    sign,
+    signers,
+    to_bytes,
+)
+from shared.release import MAX_ARTIFACT_BYTES, ReleaseManifest, parse_release
+
+ROOT_DAYS, TARGETS_DAYS = 365.0, 180.0
+DAY_S = 86400.0
+MAX_FILE_BYTES = 4 << 20
+_PLAIN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,96}")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is in force: every root so far, the newest of them, and the targets."""
+
+    roots: list[bytes]
+    root: Metadata[Root]
+    targets: Metadata[Targets]
+    fleet: FleetDocument
+
+
+@dataclass(frozen=True)
+class Bundle:
+    root: Metadata[Root] | None = None
+    targets: Metadata[Targets] | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        private_directory(folder)
+        if self.root is not None:
+            write_durable(folder / "root.json", to_bytes(self.root))
+        if self.targets is not None:
+            write_durable(folder / "targets.json", to_bytes(self.targets))
+        for name, content in (("files", self.files), ("blobs", self.blobs)):
+            private_directory(folder / name)
+            for path, raw in content.items():
+                write_durable(folder / name / path, raw)
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Raises BadInputError for a folder that is no bundle, or whose files are not what its targets
+        and releases name."""
+        if not (folder / "root.json").exists() and not (folder / "targets.json").exists():
+            raise BadInputError(
+                f"{folder} is not a bundle", remedy="name a folder that `create` or `init` wrote"
+            )
+        root, targets = folder / "root.json", folder / "targets.json"
+        bundle = cls(
+            read_root(_read(root, MAX_ROOT_BYTES)) if root.exists() else None,
+            read_targets(_read(targets, MAX_TARGETS_BYTES)) if targets.exists() else None,
+            _load_folder(folder / "files", MAX_FILE_BYTES),
+            _load_folder(folder / "blobs", MAX_ARTIFACT_BYTES),
+        )
+        bundle.check()
+        return bundle
+
+    def check(self) -> None:
+        listed = {} if self.targets is None else self.targets.signed.targets
+        for path, raw in self.files.items():
+            if path not in listed or listed[path].hashes.get("sha256") != sha256_hex(raw):
+                raise BadInputError(f"files/{path} is not what targets.json names")
+        for name, raw in self.blobs.items():
+            if sha256_hex(raw) != name:
+                raise BadInputError(f"blobs/{name} is not what its name says")
+
+    def manifests(self) -> list[ReleaseManifest]:
+        return [parse_release(raw).manifest for path, raw in self.files.items() if path != FLEET]
+
+    def signing_root(self, published: Root | None) -> Root:
+        """The root whose keys count for these targets. Raises UntrustedError when there is none."""
+        if self.root is not None:
+            return self.root.signed
+        if published is None:
+            raise UntrustedError(
+                "no trusted root is at hand", remedy="fetch it once with: rollcall keys show"
+            )
+        return published
+
+    def missing(self, published: Root | None) -> int:
+        """How many more signatures it takes; 0 when it can be published."""
+        wanting = 0 if self.root is None else missing_for_root(self.root, published)
+        if self.targets is not None:
+            root = self.signing_root(published)
+            wanting = max(wanting, missing_for_targets(self.targets, root))
+        return wanting
+
+    def signed_by(self, published: Root | None) -> list[str]:
+        root = self.signing_root(published)
+        names: set[str] = set()
+        if self.targets is not None:
+            names.update(signers(self.targets, root, "targets"))
+        if self.root is not None:
+            names.update(signers(self.root, root, "root"))
+        return sorted(names)
+
+    def sign(self, root_key: SigningKey, targets_key: SigningKey, published: Root | None) -> None:
+        """Add this operator's signatures wherever its keys are asked for.
+
+        Raises UntrustedError when they are asked for nowhere.
+        """
+        trusted = [self.signing_root(published)] + ([published] if published is not None else [])
+        signed = False
+        if self.root is not None and any(_holds(each, "root", root_key) for each in trusted):
+            sign(self.root, [root_key])
+            signed = True
+        if self.targets is not None and _holds(trusted[0], "targets", targets_key):
+            sign(self.targets, [targets_key])
+            signed = True
+        if not signed:
+            raise UntrustedError(
+                "this operator's keys are not among those that may sign it",
+                remedy="see who may with: rollcall keys show",
+            )
+
+    def offer(self) -> Offer:
+        return Offer(
+            roots=[] if self.root is None else [to_bytes(self.root).decode()],
+            targets=None if self.targets is None else to_bytes(self.targets).decode(),
+            files={path: raw.decode() for path, raw in self.files.items()},
+        )
+
+    def rebased(self, targets: Targets, without: Iterable[str] = ()) -> Bundle:
+        """The same release files on top of newer targets; its signatures are gone then."""
+        if self.targets is None:
+            return self
+        expires = self.targets.signed.expires.timestamp()
+        drafted = new_targets(self.files.items(), expires, base=targets, without=without)
+        return replace(self, targets=drafted)
+
+
+def begin(
+    coordinator: CoordinatorKeys, operators: list[OperatorKeys], threshold: int, now: float
+) -> Bundle:
+    """The first root and targets of a fleet."""
+    _check_names(operators)
+    fleet = FleetDocument(
+        fleet=coordinator.fleet,
+        name=coordinator.name,
+        version=1,
+        authorities=[coordinator.authority],
+        roster_key=coordinator.roster_key,
+    )
+    root = new_root(operators, threshold, coordinator.online_key, expires=now + ROOT_DAYS * DAY_S)
+    files = {FLEET: fleet.canonical()}
+    return Bundle(root, new_targets(files.items(), now + TARGETS_DAYS * DAY_S), files)
+
+
+def add_release(
+    published: Published, manifest: ReleaseManifest, blobs: dict[str, bytes], now: float
+) -> Bundle:
+    """Raises ConflictError when the name belongs to other content: releases are frozen."""
+    path = release_path(manifest.name)
+    raw = manifest.canonical()
+    known = published.targets.signed.targets.get(path)
+    if known is not None and known.hashes["sha256"] != sha256_hex(raw):
+        raise ConflictError(
+            f"a release {manifest.name!r} exists with other content",
+            remedy="releases are frozen; choose a new name with --name",
+        )
+    files = {path: raw}
+    targets = new_targets(files.items(), now + TARGETS_DAYS * DAY_S, base=published.targets.signed)
+    return Bundle(None, targets, files, blobs)
+
+
+def withdraw(published: Published, name: str, now: float) -> Bundle:
+    path = release_path(name)
+    if path not in published.targets.signed.targets:
+        names = ", ".join(_release_names(published)) or "none"
+        raise BadInputError(f"no release {name!r} is published", remedy=f"there are: {names}")
+    base = published.targets.signed
+    return Bundle(None, new_targets([], now + TARGETS_DAYS * DAY_S, base=base, without=[path]))
+
+
+def _release_names(published: Published) -> list[str]:
+    return sorted(name_of(path) for path in published.targets.signed.targets if path != FLEET)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A new root: other operators or threshold, other keys of the coordinator, a later expiry.
+    `overlap` keeps the old authority valid beside the new one."""
+
+    add: tuple[OperatorKeys, ...] = ()
+    remove: tuple[str, ...] = ()
+    threshold: int | None = None
+    overlap: bool = True
+
+
+def change(published: Published, coordinator: CoordinatorKeys, asked: Change, now: float) -> Bundle:
+    """The root and targets that follow, with everything that `asked` and the coordinator's next keys
+    change, and both expiries put off."""
+    root = published.root.signed
+    known = {each.name: each for each in operators_of(root)}
+    if unknown := [name for name in asked.remove if name not in known]:
+        raise BadInputError(
+            f"{unknown[0]!r} is no operator of this fleet", remedy=f"there are: {', '.join(known)}"
+        )
+    operators = [each for name, each in known.items() if name not in asked.remove] + list(asked.add)
+    _check_names(operators)
+    following = coordinator.next or coordinator
+    fleet = _fleet_after(published.fleet, following, overlap=asked.overlap)
+    drafted = new_root(
+        operators,
+        asked.threshold or root.roles["root"].threshold,
+        following.online_key,
+        expires=now + ROOT_DAYS * DAY_S,
+        version=root.version + 1,
+    )
+    files = {} if fleet == published.fleet else {FLEET: fleet.canonical()}
+    base = published.targets.signed
+    return Bundle(drafted, new_targets(files.items(), now + TARGETS_DAYS * DAY_S, base=base), files)
+
+
+def _fleet_after(
+    fleet: FleetDocument, coordinator: CoordinatorKeys, *, overlap: bool
+) -> FleetDocument:
+    authorities = [coordinator.authority]
+    if overlap:
+        authorities += [pem for pem in fleet.authorities if pem.strip() != authorities[0].strip()]
+    wanted = fleet.model_copy(
+        update={"authorities": authorities[:4], "roster_key": coordinator.roster_key}
+    )
+    return wanted if wanted == fleet else wanted.model_copy(update={"version": fleet.version + 1})
+
+
+def same_online_key(published: Published, coordinator: CoordinatorKeys) -> bool:
+    return online_key(published.root.signed) == coordinator.online_key
+
+
+def _check_names(operators: list[OperatorKeys]) -> None:
+    names = [each.name for each in operators]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadInputError(f"two operators are called {twice[0]!r}")
+
+
+def _holds(root: Root, role: str, key: SigningKey) -> bool:
+    return key.public.keyid in root.roles[role].keyids
+
+
+def _read(path: Path, limit: int) -> bytes:
+    if path.is_symlink() or not path.is_file():
+        raise BadInputError(f"{path} is not a plain file")
+    if path.stat().st_size > limit:
+        raise BadInputError(f"{path} is larger than {limit} bytes")
+    return path.read_bytes()
+
+
+def _load_folder(folder: Path, limit: int) -> dict[str, bytes]:
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if _PLAIN.fullmatch(path.name) is None:
+            raise BadInputError(f"{path} has a name that no bundle uses")
+        found[path.name] = _read(path, limit)
+    return found

@@ -1,0 +1,313 @@
+"""The writing side of the fleet's TUF repository: what operators signed, with snapshot and timestamp
+over it. The coordinator can put together, refuse and delay; it cannot make a release or a root.
+
+Blocking; the API calls it in a thread. The timestamp is written last: a crash before that leaves the
+state that was there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+
+from coordinator.home import KeyRing, Keys
+from shared.canonical import sha256_hex
+from shared.clock import Clock
+from shared.durable import private_directory, write_durable
+from shared.errors import BadInputError, ConflictError, NotFoundError, UntrustedError
+from shared.fleet import FleetDocument
+from shared.metadata import (
+    FLEET,
+    check_root,
+    check_targets,
+    moment,
+    name_of,
+    read_root,
+    read_snapshot,
+    read_targets,
+    read_timestamp,
+    sign,
+    to_bytes,
+)
+from shared.release import Release, parse_release
+from shared.wire import Wire
+
+TIMESTAMP_S = 86400.0
+SNAPSHOT_S = 7 * 86400.0
+SOON_S = 14 * 86400.0
+
+SignedText = Annotated[str, Field(max_length=5_000_000)]
+
+
+class Offer(Wire):
+    """What an operator publishes: new roots in order, new targets, and the target files they name."""
+
+    roots: Annotated[list[SignedText], Field(max_length=64)] = []
+    targets: SignedText | None = None
+    files: Annotated[dict[str, SignedText], Field(max_length=256)] = {}
+
+
+class Repository:
+    """`has_blob` tells whether a file that a release names has been uploaded."""
+
+    def __init__(
+        self, folder: Path, ring: KeyRing, clock: Clock, has_blob: Callable[[str], bool]
+    ) -> None:
+        self._folder, self._ring, self._clock, self._has_blob = folder, ring, clock, has_blob
+        private_directory(folder)
+        private_directory(folder / "targets")
+        self.root = self._newest_root()
+        self.targets = self._published_targets()
+        self.fleet: FleetDocument | None = self._fleet_of(self.targets)
+
+    def _newest_root(self) -> Metadata[Root] | None:
+        found = None
+        version = 1
+        while (raw := self._read(f"{version}.root.json")) is not None:
+            found = read_root(raw)
+            version += 1
+        return found
+
+    def _published_targets(self) -> Metadata[Targets] | None:
+        raw = self._read("timestamp.json")
+        if raw is None:
+            return None
+        snapshot = self._snapshot(read_timestamp(raw).signed.snapshot_meta.version)
+        return read_targets(self.read(f"{snapshot.meta['targets.json'].version}.targets.json"))
+
+    def _snapshot(self, version: int) -> Snapshot:
+        return read_snapshot(self.read(f"{version}.snapshot.json")).signed
+
+    def _fleet_of(self, targets: Metadata[Targets] | None) -> FleetDocument | None:
+        if targets is None:
+            return None
+        sha256 = targets.signed.targets[FLEET].hashes["sha256"]
+        return FleetDocument.from_bytes(self.read(f"targets/{sha256}.{FLEET}"))
+
+    def read(self, path: str) -> bytes:
+        """A file as it is served. Raises NotFoundError."""
+        raw = self._read(path)
+        if raw is None:
+            raise NotFoundError(f"there is no {path} in the repository")
+        return raw
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return (self._folder / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @property
+    def number(self) -> int:
+        """Goes up with everything that operators publish; agents compare it to see news."""
+        if self.root is None or self.targets is None:
+            return 0
+        return int(self.root.signed.version + self.targets.signed.version)
+
+    def must_fleet(self) -> FleetDocument:
+        """Raises ConflictError while no operator has signed this fleet."""
+        if self.fleet is None:
+            raise ConflictError(
+                "no operator has signed this fleet yet",
+                remedy="do it once with: rollcall keys init",
+            )
+        return self.fleet
+
+    def root_to_trust(self) -> tuple[int, str]:
+        """Version and SHA-256 of the newest root, for a join token."""
+        self.must_fleet()
+        version = self.root.signed.version if self.root is not None else 0
+        return version, sha256_hex(self.read(f"{version}.root.json"))
+
+    def releases(self) -> list[Release]:
+        """What can be a target: signed and not withdrawn, oldest first."""
+        if self.targets is None:
+            return []
+        found = [
+            parse_release(self.read(f"targets/{file.hashes['sha256']}.{path}"))
+            for path, file in self.targets.signed.targets.items()
+            if path != FLEET
+        ]
+        return sorted(found, key=lambda release: release.manifest.created)
+
+    def publish(self, offer: Offer) -> None:
+        """Check everything, then write everything.
+
+        Raises UntrustedError for missing signatures, ConflictError when it builds on something that is
+        not the newest, BadInputError for files that do not fit.
+        """
+        roots = self._accept_roots(offer.roots)
+        root = roots[-1] if roots else self.root
+        if root is None:
+            raise ConflictError("there is no root yet", remedy="begin with: rollcall keys init")
+        targets = self._accept_targets(offer, root)
+        files = self._accept_files(offer, targets.signed)
+        fleet = FleetDocument.from_bytes(
+            self._target_bytes(FLEET, targets.signed.targets[FLEET].hashes["sha256"], files)
+        )
+        keys = self._keys_named(root.signed, fleet)
+        for path, raw in files.items():
+            write_durable(self._folder / "targets" / f"{sha256_hex(raw)}.{path}", raw)
+        for each in roots:
+            write_durable(self._folder / f"{each.signed.version}.root.json", to_bytes(each))
+        write_durable(self._folder / f"{targets.signed.version}.targets.json", to_bytes(targets))
+        self._ring.use(keys)
+        self.root, self.targets, self.fleet = root, targets, fleet
+        self._sign_online(new_snapshot=True)
+
+    def _accept_roots(self, raws: list[str]) -> list[Metadata[Root]]:
+        before = self.root.signed if self.root is not None else None
+        accepted = []
+        for raw in raws:
+            metadata = read_root(raw.encode())
+            if before is not None and metadata.signed.version <= before.version:
+                if self._read(f"{metadata.signed.version}.root.json") == to_bytes(metadata):
+                    continue
+                raise ConflictError(
+                    f"root version {metadata.signed.version} is there already with other content"
+                )
+            check_root(metadata, before)
+            accepted.append(metadata)
+            before = metadata.signed
+        return accepted
+
+    def _accept_targets(self, offer: Offer, root: Metadata[Root]) -> Metadata[Targets]:
+        if offer.targets is None:
+            if self.targets is None:
+                raise BadInputError("a new repository needs targets as well as a root")
+            check_targets(self.targets, root.signed)
+            return self.targets
+        metadata = read_targets(offer.targets.encode())
+        check_targets(metadata, root.signed)
+        if self.targets is not None and to_bytes(metadata) != to_bytes(self.targets):
+            wanted = self.targets.signed.version + 1
+            if metadata.signed.version != wanted:
+                raise ConflictError(
+                    f"this is targets version {metadata.signed.version}; {wanted} is next",
+                    remedy="somebody published in between: sign yours again on top of it",
+                )
+        if metadata.signed.expires.timestamp() <= self._clock.now():
+            raise BadInputError("these targets have expired already")
+        return metadata
+
+    def _accept_files(self, offer: Offer, targets: Targets) -> dict[str, bytes]:
+        files = {path: text.encode() for path, text in offer.files.items()}
+        for path in files.keys() - targets.targets.keys():
+            raise BadInputError(f"{path} is not among these targets")
+        if FLEET not in targets.targets:
+            raise BadInputError(f"the targets lack {FLEET}")
+        for path, file in targets.targets.items():
+            raw = self._target_bytes(path, file.hashes.get("sha256", ""), files)
+            if sha256_hex(raw) != file.hashes.get("sha256") or len(raw) != file.length:
+                raise BadInputError(f"{path} is not the file that was signed")
+            if path != FLEET and path in files:
+                self._check_release(path, raw)
+        return files
+
+    def _target_bytes(self, path: str, sha256: str, files: dict[str, bytes]) -> bytes:
+        if path in files:
+            return files[path]
+        if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
+            raise BadInputError(f"{path} is listed without its SHA-256")
+        raw = self._read(f"targets/{sha256}.{path}")
+        if raw is None:
+            raise BadInputError(f"{path} is listed, and its file is missing")
+        return raw
+
+    def _check_release(self, path: str, raw: bytes) -> None:
+        release = parse_release(raw)
+        manifest = release.manifest
+        if manifest.name != name_of(path):
+            raise BadInputError(f"{path} holds a release that calls itself {manifest.name}")
+        wanted = [manifest.lock_sha256, *(each.sha256 for each in manifest.artifacts)]
+        wanted += [manifest.agent.sha256] if manifest.agent is not None else []
+        for sha256 in wanted:
+            if not self._has_blob(sha256):
+                raise ConflictError(
+                    f"file {sha256[:12]} of release {manifest.name} is missing",
+                    remedy="publish the whole bundle: rollcall release publish BUNDLE",
+                )
+
+    def _keys_named(self, root: Root, fleet: FleetDocument) -> Keys:
+        """The one of our key sets that operators signed. Raises BadInputError for a mixture."""
+        online = {*root.roles["snapshot"].keyids, *root.roles["timestamp"].keyids}
+        for keys in self._ring.all():
+            named = (
+                online == {keys.online.public.keyid},
+                fleet.roster_key == keys.roster.public,
+                fleet.authorities[0].strip() == keys.authority.pem.strip(),
+                fleet.fleet == keys.fleet,
+            )
+            if all(named):
+                return keys
+        raise BadInputError(
+            "root and fleet document do not name this coordinator's keys",
+            remedy="fetch them anew and sign: rollcall keys rotate",
+        )
+
+    def keep_fresh(self) -> bool:
+        """Sign a new timestamp, and snapshot, when half of its time is over. True when it did."""
+        if self.targets is None or self.root is None:
+            return False
+        timestamp = read_timestamp(self.read("timestamp.json")).signed
+        snapshot = self._snapshot(timestamp.snapshot_meta.version)
+        now = self._clock.now()
+        old = snapshot.expires.timestamp() - now < SNAPSHOT_S / 2
+        if not old and timestamp.expires.timestamp() - now >= TIMESTAMP_S / 2:
+            return False
+        self._sign_online(new_snapshot=old)
+        return True
+
+    def _sign_online(self, *, new_snapshot: bool) -> None:
+        raw = self._read("timestamp.json")
+        before = None if raw is None else read_timestamp(raw).signed
+        number = 0 if before is None else before.snapshot_meta.version
+        if new_snapshot and self.targets is not None:
+            number += 1
+            self._write_snapshot(number, self.targets.signed.version)
+        timestamp = Metadata(
+            Timestamp(
+                version=1 if before is None else before.version + 1,
+                expires=moment(self._clock.now() + TIMESTAMP_S),
+                snapshot_meta=MetaFile(number),
+            )
+        )
+        sign(timestamp, [self._ring.current.online])
+        write_durable(self._folder / "timestamp.json", to_bytes(timestamp))
+
+    def _write_snapshot(self, number: int, targets_version: int) -> None:
+        snapshot = Metadata(
+            Snapshot(
+                version=number,
+                expires=moment(self._clock.now() + SNAPSHOT_S),
+                meta={"targets.json": MetaFile(targets_version)},
+            )
+        )
+        sign(snapshot, [self._ring.current.online])
+        write_durable(self._folder / f"{number}.snapshot.json", to_bytes(snapshot))
+
+    def alerts(self) -> list[str]:
+        """What operators must sign before it expires, in words."""
+        if self.root is None or self.targets is None:
+            return ["no operator has signed this fleet yet: rollcall keys init"]
+        now = self._clock.now()
+        found = []
+        for name, signed in (("root", self.root.signed), ("targets", self.targets.signed)):
+            left = signed.expires.timestamp() - now
+            if left <= 0:
+                found.append(f"{name} metadata has expired: no node installs anything")
+            elif left < SOON_S:
+                found.append(f"{name} metadata expires in {left / 86400:.1f} days")
+        return [f"{each}; sign it anew: rollcall keys renew" for each in found]
+
+    def check_signed(self, release: str) -> Release:
+        """Raises UntrustedError for a release that is not among the targets."""
+        for each in self.releases():
+            if each.id == release:
+                return each
+        raise UntrustedError(f"release {release[:12]} is not signed, or was withdrawn")
