@@ -47,7 +47,8 @@ from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock, private_directory
 from shared.errors import RollcallError, first_known
-from shared.http import Server, session
+from shared.http import session
+from shared.listener import Server
 from shared.messages import Message
 from shared.npm import Npm
 from shared.readiness import ReadinessDocument
