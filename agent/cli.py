@@ -225,11 +225,9 @@ def _ask(
         raise RollcallError(f"{home} may not be entered by this user", remedy="try with sudo")
 
     async def ask() -> bytes:
-        import aiohttp
+        from shared.http import call, session
 
-        from shared.http import call
-
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as client:
+        async with session(unix_socket=socket) as client:
             return await call(client, method, f"http://agent{path}", data=body, timeout_s=timeout_s)
 
     if not socket.exists():

@@ -53,7 +53,8 @@ from shared.command import end_children_of
 from shared.durable import hold_lock
 from shared.errors import ConflictError, RollcallError, first_known
 from shared.fleet import FleetDocument
-from shared.http import Server, session
+from shared.http import session
+from shared.listener import Server
 from shared.messages import Message
 from shared.npm import Npm
 from shared.readiness import ReadinessDocument
@@ -226,7 +227,7 @@ class Daemon:
         await self._dialler.renew()
         if self._for_peers is not None:
             context = server_context(self._layout.tls, require_client=True)
-            await self._for_peers.renew(context)
+            self._for_peers.renew(context)
 
     def _installed(self) -> OpenClaw | None:
         current = self._layout.current

@@ -26,8 +26,9 @@ from coordinator.store.database import Database
 from coordinator.store.queries import Queries
 from shared.clock import Clock
 from shared.durable import hold_lock
-from shared.http import Server, application
+from shared.http import application
 from shared.keys import PublicKey
+from shared.listener import Server
 from shared.tls import server_context
 
 

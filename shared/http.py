@@ -1,11 +1,16 @@
-"""aiohttp, with the deadlines and caps that it does not set by itself (LIBRARIES.md)."""
+"""Requests and answers: aiohttp with the deadlines and caps that it does not set by itself (LIBRARIES.md).
+
+Content codings are refused in both directions: nothing here needs them, and what is not inflated
+cannot be a bomb (fault 28).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -19,7 +24,6 @@ from shared.tls import node_of_certificate
 from shared.wire import Wire
 
 BODY_DEADLINE_S = 30.0
-SHUTDOWN_S = 2.0
 KEEPALIVE_S = 75.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,6 +51,7 @@ def problem(error: RollcallError) -> web.Response:
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The one place where an error becomes an answer. A surprise is logged and says nothing."""
     try:
+        _refuse_coded(request)
         return await handler(request)
     except RollcallError as error:
         return problem(error)
@@ -63,28 +68,72 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem(RollcallError("something went wrong here; the log has the details"))
 
 
+class CodedBodyError(BadInputError):
+    """A request whose body has a content coding. RFC 9110, 15.5.16."""
+
+    code = "coded-body"
+    http_status = 415
+
+
+def _refuse_coded(request: web.Request) -> None:
+    if (coding := _coding(request)) is not None:
+        raise CodedBodyError(
+            f"a body with the content coding {coding[:40]!r}", remedy="send it as it is"
+        )
+
+
+def _coding(message: web.Request | aiohttp.ClientResponse) -> str | None:
+    """The content codings other than identity, as they stand in the headers; None without any."""
+    named = ", ".join(message.headers.getall("Content-Encoding", []))
+    return None if named.strip().lower() in ("", "identity") else named
+
+
+def guard(headers: MutableMapping[str, str]) -> None:
+    """No guessing of types, nothing kept by caches unless the handler allowed it, and no version
+    numbers of the libraries beneath for those who look for holes."""
+    headers["Server"] = "rollcall"
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Cache-Control", "no-store")
+
+
+async def _guard_answer(_: web.Request, answer: web.StreamResponse) -> None:
+    guard(answer.headers)
+
+
 def application() -> web.Application:
-    return web.Application(middlewares=[problems])
+    app = web.Application(middlewares=[problems])
+    app.on_response_prepare.append(_guard_answer)
+    return app
 
 
 async def read_wire(request: web.Request, model: type[W]) -> W:
-    """Body to model. Raises BadInputError, and TooLargeError for a body above 1 MiB."""
+    """Body to model. Raises BadInputError, and what `read_body` raises."""
     return model.from_bytes(await read_body(request))
 
 
-async def read_body(request: web.Request, *, limit: int = MAX_JSON_BYTES) -> bytes:
-    """At most `limit` bytes. Raises TooLargeError before it has kept more than that."""
+class TooSlowError(BadInputError):
+    """A body that did not arrive in time. RFC 9110, 15.5.9."""
+
+    code = "too-slow"
+    http_status = 408
+
+
+async def read_body(
+    request: web.Request, *, limit: int = MAX_JSON_BYTES, deadline_s: float = BODY_DEADLINE_S
+) -> bytes:
+    """At most `limit` bytes. Raises TooLargeError before it has kept more than that, and TooSlowError
+    for a body that is not complete after `deadline_s` seconds, however steadily it trickles."""
     parts: list[bytes] = []
     size = 0
     if (request.content_length or 0) > limit:
         raise TooLargeError(f"a body of more than {limit} bytes")
     try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             while size <= limit and (chunk := await request.content.read(1 << 16)):
                 parts.append(chunk)
                 size += len(chunk)
     except TimeoutError:
-        raise BadInputError(f"the body did not arrive within {BODY_DEADLINE_S:.0f} s") from None
+        raise TooSlowError(f"the body did not arrive within {deadline_s:g} s") from None
     if size > limit:
         raise TooLargeError(f"a body of more than {limit} bytes")
     return b"".join(parts)
@@ -100,55 +149,30 @@ def caller(request: web.Request) -> str | None:
     return node_of_certificate(transport.get_extra_info("peercert") if transport else None)
 
 
-class Server:
-    """One listener on one application. `port` is known once it has started."""
-
-    def __init__(
-        self,
-        app: web.Application,
-        host: str,
-        port: int,
-        context: ssl.SSLContext | None = None,
-    ) -> None:
-        self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=SHUTDOWN_S
-        )
-        self._host, self.port, self._context = host, port, context
-
-    async def start(self) -> None:
-        await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, self._host, self.port, ssl_context=self._context, backlog=256
-        )
-        try:
-            await site.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise RollcallError(
-                f"cannot listen on {self._host}:{self.port}: {error.strerror}",
-                remedy="choose another port in the configuration, or stop what uses it",
-            ) from error
-        self.port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        await self._runner.cleanup()
-
-
 def session(
     *,
     context: ssl.SSLContext | None = None,
     per_host: int = 8,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    unix_socket: Path | None = None,
 ) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        ssl=context if context is not None else True,
-        limit=256,
-        limit_per_host=per_host,
-        keepalive_timeout=KEEPALIVE_S - 15,
-    )
+    """Neither cookies nor proxies from the environment, and answers are never inflated. Everything
+    goes to `unix_socket` when there is one."""
+    connector: aiohttp.BaseConnector
+    if unix_socket is not None:
+        connector = aiohttp.UnixConnector(str(unix_socket))
+    else:
+        connector = aiohttp.TCPConnector(
+            ssl=context if context is not None else True,
+            limit=256,
+            limit_per_host=per_host,
+            keepalive_timeout=KEEPALIVE_S - 15,
+        )
     return aiohttp.ClientSession(
         connector=connector,
-        headers=headers,
+        headers={"Accept-Encoding": "identity", **(headers or {})},
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         timeout=aiohttp.ClientTimeout(total=15, sock_connect=5),
     )
@@ -165,12 +189,16 @@ async def call(
 ) -> bytes:
     """One request. Returns the body of a 2xx answer.
 
-    Raises UnavailableError when nobody answered, and the refusal with its reason when somebody did.
+    Raises UnavailableError when nobody answered, the refusal with its reason when somebody did, and
+    BadInputError for an answer that is too large, has a content coding, or points elsewhere: whom we
+    speak to is decided by our configuration alone.
     """
+    timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=5)
     try:
         async with client.request(
-            method, url, timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=5), **options
+            method, url, timeout=timeout, allow_redirects=False, **options
         ) as response:
+            _refuse_detour(response)
             body = await _read_capped(response, max_answer)
             if response.status < 300:
                 return body
@@ -180,6 +208,17 @@ async def call(
         raise UnavailableError(
             f"no answer from {url.split('?', maxsplit=1)[0]}: {detail}"
         ) from error
+
+
+def _refuse_detour(response: aiohttp.ClientResponse) -> None:
+    origin = response.url.origin()
+    if 300 <= response.status < 400:
+        raise BadInputError(
+            f"{origin} answered with a redirect ({response.status}), which is not followed",
+            remedy="put the address that it should have into the configuration",
+        )
+    if (coding := _coding(response)) is not None:
+        raise BadInputError(f"{origin} answered with the content coding {coding[:40]!r}")
 
 
 async def _read_capped(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -122,7 +122,9 @@ class Gateway:
 
     async def _get(self, path: str) -> tuple[int, str, bytes]:
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
-        async with self._client.get(self._base + path, timeout=timeout) as response:
+        async with self._client.get(
+            self._base + path, timeout=timeout, allow_redirects=False
+        ) as response:
             raw = await response.content.read(1 << 16)
             return response.status, response.content_type, raw
 

@@ -16,7 +16,8 @@ from agent.peers.transport import Transport, open_client
 from agent.store import Store
 from shared.clock import SystemClock
 from shared.errors import BadInputError, NotFoundError, UntrustedError
-from shared.http import RefusedError, Server
+from shared.http import RefusedError
+from shared.listener import Server
 from shared.messages import (
     Clear,
     Message,
