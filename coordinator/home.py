@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.ca import Authority
+from coordinator.operators import make_token
 from shared.canonical import sha256_hex
 from shared.durable import private_directory, read_secret, sync_directory, write_durable
 from shared.errors import ConfigError, RollcallError
@@ -16,8 +17,6 @@ from shared.fleet import FleetDocument
 from shared.keys import PublicKey, SigningKey
 from shared.roster import COORDINATOR_HOST, DOMAIN
 from shared.tls import TlsFiles, make_key, save_key
-
-OPERATOR_TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ class Keys:
     fleet: FleetDocument
     roster: SigningKey
     authority: Authority
-    token_sha256: str
 
 
 def open_home(paths: HomePaths, name: str, release_keys: list[PublicKey], now: float) -> Keys:
@@ -107,7 +105,7 @@ def _create(paths: HomePaths, name: str, release_keys: list[PublicKey], now: flo
         created=now,
     )
     write_durable(making.fleet, fleet.canonical())
-    write_durable(paths.token, secrets.token_urlsafe(OPERATOR_TOKEN_BYTES).encode())
+    write_durable(paths.token, make_token().encode())
     shutil.rmtree(paths.keys, ignore_errors=True)
     making.keys.rename(paths.keys)
     sync_directory(paths.root)
@@ -127,14 +125,12 @@ def _renew_certificate(paths: HomePaths, now: float) -> None:
 def _load(paths: HomePaths) -> Keys:
     try:
         fleet = FleetDocument.from_bytes(read_secret(paths.fleet))
-        token = read_secret(paths.token).strip()
     except RollcallError as error:
         raise ConfigError(f"{paths.root} is damaged: {error}") from error
     return Keys(
         fleet=fleet,
         roster=SigningKey.load(paths.roster_key),
         authority=Authority.load(paths.keys),
-        token_sha256=sha256_hex(token),
     )
 
 

@@ -8,25 +8,33 @@ import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-
-from aiohttp import web
+from pathlib import Path
 
 from coordinator import __version__
-from coordinator.api.access import Access
+from coordinator.api.about import AboutApi
+from coordinator.api.access import Access, FailedLogins
+from coordinator.api.audit import AuditApi
 from coordinator.api.joining import Joining
+from coordinator.api.operators import OperatorsApi
+from coordinator.api.recorder import Recorder
 from coordinator.api.releases import ReleasesApi
 from coordinator.api.rollouts import RolloutsApi
+from coordinator.api.routes import Gate
 from coordinator.api.sync import SyncApi
+from coordinator.api.table import description
 from coordinator.blobs import Blobs
 from coordinator.fleet import FleetState
 from coordinator.home import HomePaths, open_home, write_client_config
 from coordinator.notifier import Notifier
+from coordinator.operators import OperatorRole, OperatorToken, TokenText, make_token
 from coordinator.rollout.engine import Engine
+from coordinator.store.audit import AuditLog
 from coordinator.store.database import Database
+from coordinator.store.operators import Operators
 from coordinator.store.queries import Queries
 from shared.clock import Clock
-from shared.durable import hold_lock
-from shared.http import Server, application
+from shared.durable import hold_lock, read_secret, write_durable
+from shared.http import Server
 from shared.keys import PublicKey
 from shared.tls import server_context
 
@@ -59,28 +67,44 @@ async def serve(settings: Settings, clock: Clock, on_ready: Callable[[str], None
         await fleet.load()
         engine = Engine(queries, fleet, notifier, clock)
         url = settings.url or f"https://{settings.host}:{settings.port}"
-        app = application()
+        operators, audit = Operators(database), AuditLog(database)
+        await ensure_admin(operators, paths.token, clock.now())
+        recorder = Recorder(audit, clock)
+        stack.push_async_callback(recorder.settle, all_windows=True)
         releases = ReleasesApi(queries, Blobs(paths.blobs), keys.fleet)
-        access = Access(fleet, keys.token_sha256)
-        for resource in (
+        gate = Gate(Access(fleet, operators, FailedLogins(clock), clock), recorder)
+        resources = (
+            AboutApi(__version__, description()),
             Joining(queries, fleet, keys, url, clock),
             SyncApi(fleet, engine, notifier),
             releases,
             RolloutsApi(queries, fleet, engine, releases, notifier),
-        ):
-            resource.routes(app, access)
-        app.router.add_get("/livez", _livez)
+            OperatorsApi(operators, clock),
+            AuditApi(audit, recorder),
+        )
         await asyncio.to_thread(write_client_config, paths, url)
         context = server_context(paths.tls, require_client=False)
-        server = Server(app, settings.host, settings.port, context)
+        server = Server(gate.application(resources), settings.host, settings.port, context)
         await server.start()
         stack.push_async_callback(server.stop)
         on_ready(url)
         await engine.run()
 
 
-async def _livez(_: web.Request) -> web.Response:
-    return web.json_response({"status": "live", "version": __version__})
+async def ensure_admin(operators: Operators, file: Path, now: float) -> None:
+    """There is always somebody who can make tokens: the first start takes over the token in `file`,
+    which a home from before tokens had roles has too; a start at which every admin's token has expired
+    or is revoked makes a new one and writes it there. Whoever holds the home holds the fleet anyway.
+    """
+    if await operators.has_admin(now):
+        return
+    if await operators.all():
+        await asyncio.to_thread(write_durable, file, make_token().encode())
+    text = TokenText.parse((await asyncio.to_thread(read_secret, file)).decode().strip())
+    token = OperatorToken(
+        id=text.id, name="first", role=OperatorRole.ADMIN, created=now, created_by="coordinator"
+    )
+    await operators.add(token, text.sha256)
 
 
 async def run_until_signal(

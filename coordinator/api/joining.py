@@ -6,10 +6,10 @@ import datetime
 import secrets
 from typing import Annotated
 
-from aiohttp import web
 from pydantic import Field
 
-from coordinator.api.access import Access
+from coordinator.api.access import Allows
+from coordinator.api.routes import Call, Resource, Route
 from coordinator.ca import key_of_request
 from coordinator.fleet import FleetState
 from coordinator.home import Keys
@@ -17,8 +17,7 @@ from coordinator.store.queries import Queries
 from shared.canonical import sha256_hex
 from shared.clock import Clock
 from shared.errors import BadInputError
-from shared.fleet import JoinAnswer, JoinRequest, JoinToken
-from shared.http import read_wire, wire_response
+from shared.fleet import FleetDocument, JoinAnswer, JoinRequest, JoinToken
 from shared.roster import Role
 from shared.wire import Wire, is_node_name
 
@@ -29,32 +28,33 @@ class TokenRequest(Wire):
     ttl_s: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600
 
 
-class Joining:
+class TokenAnswer(Wire):
+    token: str
+    expires: float
+
+
+class Joining(Resource):
     def __init__(
         self, queries: Queries, fleet: FleetState, keys: Keys, url: str, clock: Clock
     ) -> None:
         self._queries, self._fleet, self._keys = queries, fleet, keys
         self._url, self._clock = url, clock
 
-    def routes(self, app: web.Application, access: Access) -> None:
-        app.router.add_get("/v1/fleet", self.document)
-        app.router.add_post("/v1/node-tokens", access.operators_only(self.token))
-        app.router.add_post("/v1/join", self.join)
+    async def document(self, _: Call) -> FleetDocument:
+        return self._keys.fleet
 
-    async def document(self, _: web.Request) -> web.Response:
-        return wire_response(self._keys.fleet)
-
-    async def token(self, request: web.Request) -> web.Response:
-        asked = await read_wire(request, TokenRequest)
+    async def token(self, call: Call) -> TokenAnswer:
+        asked = call.wire(TokenRequest)
         secret = secrets.token_urlsafe(32)
         expires = self._clock.now() + asked.ttl_s
         await self._queries.forget_tokens(self._clock.now())
         await self._queries.add_token(sha256_hex(secret.encode()), expires)
         token = JoinToken(url=self._url, secret=secret, fleet_sha256=self._keys.fleet.sha256)
-        return web.json_response({"token": token.encode(), "expires": expires}, status=201)
+        return TokenAnswer(token=token.encode(), expires=expires)
 
-    async def join(self, request: web.Request) -> web.Response:
-        asked = await read_wire(request, JoinRequest)
+    async def join(self, call: Call) -> JoinAnswer:
+        asked = call.wire(JoinRequest)
+        call.subject = asked.name
         if not is_node_name(asked.name) or asked.name in RESERVED:
             raise BadInputError(f"{asked.name!r} is no node name")
         if asked.role not in {role.value for role in Role}:
@@ -66,8 +66,39 @@ class Joining:
         )
         await self._fleet.publish_roster()
         moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
-        answer = JoinAnswer(
+        return JoinAnswer(
             certificate_pem=self._keys.authority.issue(asked.name, key, moment),
             roster=self._fleet.roster_raw,
         )
-        return wire_response(answer, status=201)
+
+    routes = (
+        Route(
+            "GET",
+            "/v1/fleet",
+            document,
+            Allows.ANYONE,
+            "The fleet document; a join token carries its hash.",
+            answer=FleetDocument,
+        ),
+        Route(
+            "POST",
+            "/v1/node-tokens",
+            token,
+            Allows.OPERATOR,
+            "Make a token with which one node can join.",
+            body=TokenRequest,
+            answer=TokenAnswer,
+            success=(201,),
+        ),
+        Route(
+            "POST",
+            "/v1/join",
+            join,
+            Allows.ANYONE,
+            "Become a node, with a token's secret.",
+            body=JoinRequest,
+            answer=JoinAnswer,
+            success=(201,),
+            refusals=(403, 409),
+        ),
+    )

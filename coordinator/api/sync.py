@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
-
-from coordinator.api.access import Access
+from coordinator.api.access import Allows
+from coordinator.api.routes import Call, Resource, Route
 from coordinator.fleet import FleetState
 from coordinator.notifier import Notifier
 from coordinator.rollout.engine import Engine
 from shared.errors import BadInputError, UntrustedError
-from shared.http import read_wire, wire_response
 from shared.report import SyncAnswer, SyncRequest, Target
 from shared.wire import PROTOCOL
 
 LONGEST_WAIT_S = 25.0
 
 
-class SyncApi:
+class SyncApi(Resource):
     def __init__(self, fleet: FleetState, engine: Engine, notifier: Notifier) -> None:
         self._fleet, self._engine, self._notifier = fleet, engine, notifier
 
-    def routes(self, app: web.Application, access: Access) -> None:
-        self._access = access
-        app.router.add_post("/v1/sync", self.sync)
-
-    async def sync(self, request: web.Request) -> web.Response:
-        name = self._access.node(request)
-        asked = await read_wire(request, SyncRequest)
+    async def sync(self, call: Call) -> SyncAnswer:
+        name, asked = call.caller.who, call.wire(SyncRequest)
         if asked.protocol != PROTOCOL:
             raise BadInputError(
                 f"protocol {asked.protocol}; this coordinator speaks {PROTOCOL}",
@@ -39,13 +32,11 @@ class SyncApi:
         stored = await self._fleet.hear(asked.report, asked.messages)
         target = await self._wait_for_news(name, asked)
         newer = self._fleet.roster.epoch > asked.roster_epoch
-        return wire_response(
-            SyncAnswer(
-                generation=self._notifier.generation,
-                target=target,
-                roster=self._fleet.roster_raw if newer else None,
-                stored=stored,
-            )
+        return SyncAnswer(
+            generation=self._notifier.generation,
+            target=target,
+            roster=self._fleet.roster_raw if newer else None,
+            stored=stored,
         )
 
     async def _wait_for_news(self, name: str, asked: SyncRequest) -> Target | None:
@@ -62,6 +53,19 @@ class SyncApi:
             seen = await self._notifier.wait_beyond(seen, left)
             target = await self._engine.target_of(name)
         return target
+
+    routes = (
+        Route(
+            "POST",
+            "/v1/sync",
+            sync,
+            Allows.NODE,
+            "A node's report in, its target out; waits for news when asked to.",
+            body=SyncRequest,
+            answer=SyncAnswer,
+            recorded=False,
+        ),
+    )
 
 
 def _held(target: Target | None) -> str | None:

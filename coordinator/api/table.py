@@ -1,0 +1,30 @@
+"""The whole API: every resource whose routes are served and described."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator import __version__
+from coordinator.api.about import AboutApi
+from coordinator.api.audit import AuditApi
+from coordinator.api.joining import Joining
+from coordinator.api.openapi import describe
+from coordinator.api.operators import OperatorsApi
+from coordinator.api.releases import ReleasesApi
+from coordinator.api.rollouts import RolloutsApi
+from coordinator.api.routes import Resource
+from coordinator.api.sync import SyncApi
+
+RESOURCES: tuple[type[Resource], ...] = (
+    AboutApi,
+    Joining,
+    SyncApi,
+    ReleasesApi,
+    RolloutsApi,
+    OperatorsApi,
+    AuditApi,
+)
+
+
+def description() -> dict[str, Any]:
+    return describe(RESOURCES, __version__)
