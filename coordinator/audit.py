@@ -46,7 +46,10 @@ class AuditRow(Entry):
 
 
 class AuditPage(Wire):
+    """`last` is the id of the log's last row, 0 for an empty log."""
+
     rows: list[AuditRow]
+    last: int
 
 
 class BrokenChainError(RollcallError):

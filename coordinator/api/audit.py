@@ -21,7 +21,7 @@ class AuditApi(Resource):
         """Rows go out as they are stored: one that was tampered with must reach the operator too."""
         await self._recorder.settle()
         rows = await self._log.page(call.query["after"], call.query["limit"])
-        return web.json_response({"rows": rows})
+        return web.json_response({"rows": rows, "last": await self._log.last()})
 
     routes = (
         Route(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,14 @@ app = typer.Typer(help="Run the coordinator.", no_args_is_help=True)
 @app.callback()
 def group() -> None:
     """Run the coordinator."""
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI 3.1 description of the API; a running coordinator has it at /v1/openapi.json."""
+    from coordinator.api.table import description
+
+    sys.stdout.write(json.dumps(description(), indent=2) + "\n")
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from coordinator.audit import GENESIS, Entry, next_row
 from coordinator.store.database import Database
@@ -29,3 +29,8 @@ class AuditLog:
         wanted = select(audit).where(audit.c.id > after).order_by(audit.c.id).limit(limit)
         async with self._db.read() as db:
             return [row._asdict() for row in (await db.execute(wanted)).all()]
+
+    async def last(self) -> int:
+        """The id of the last row; 0 while there is none."""
+        async with self._db.read() as db:
+            return int(await db.scalar(select(func.max(audit.c.id))) or 0)
