@@ -45,6 +45,7 @@ class Sync:
         self._on_repository = on_repository
         self._clock, self._report, self._on_target = clock, report, on_target
         self._generation = 0
+        self._repository = 0
         self._holds: str | None = None
         self._news = asyncio.Event()
         self.connected = False
@@ -90,6 +91,7 @@ class Sync:
             holds=self._holds,
             wait_s=wait_s,
             roster=self._trust.roster.number,
+            repository=self._repository,
             messages=await self._store.to_upload(),
         )
         await self._apply(await self._coordinator.sync(request))
@@ -99,6 +101,7 @@ class Sync:
             log.info("coordinator reached")
         self.connected = True
         await self._store.uploaded(answer.stored)
+        self._repository = answer.repository
         self._on_repository(answer.repository)
         if answer.roster is not None:
             await self._take_roster(answer.roster.encode())

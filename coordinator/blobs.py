@@ -25,5 +25,6 @@ class Blobs:
         except FileNotFoundError:
             raise NotFoundError(f"no blob {sha256[:12]}") from None
 
-    async def has(self, sha256: str) -> bool:
-        return await asyncio.to_thread((self._folder / sha256).is_file)
+    def has(self, sha256: str) -> bool:
+        """Blocking."""
+        return (self._folder / sha256).is_file()

@@ -18,7 +18,9 @@ from shared.npm import Npm
 from shared.release import (
     CORE,
     MAX_ARTIFACT_BYTES,
+    AgentBuild,
     Artifact,
+    Migration,
     ReleaseManifest,
     SchemaVersions,
 )
@@ -36,6 +38,8 @@ class Request:
     plugins: dict[str, str] = field(default_factory=dict)
     artifacts: dict[str, Path] = field(default_factory=dict)
     overlay: dict[str, dict[str, Any]] = field(default_factory=dict)
+    migrations: list[Migration] = field(default_factory=list)
+    agent_wheel: Path | None = None
     days: float = 90
 
 
@@ -70,7 +74,9 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
             allow_scripts=[CORE],
             node_engine=about.engine,
             schema_versions=about.schema,
+            agent=_agent_build(request.agent_wheel),
             overlay=request.overlay,
+            migrations=request.migrations,
             created=now,
             expires=now + request.days * 86400,
         )
@@ -82,6 +88,9 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
     manifest = draft.model_copy(update={"lock_sha256": sha256_hex(lock)})
     files = {manifest.lock_sha256: lock}
     files.update({sha256_hex(body): body for body in tarballs.values()})
+    if request.agent_wheel is not None:
+        wheel = request.agent_wheel.read_bytes()
+        files[sha256_hex(wheel)] = wheel
     return Frozen(manifest, files)
 
 
@@ -109,6 +118,17 @@ def _copy_artifacts(request: Request, project: Path) -> dict[str, bytes]:
         shutil.copyfile(path, project / ARTIFACTS / path.name)
         found[path.name] = path.read_bytes()
     return found
+
+
+def _agent_build(wheel: Path | None) -> AgentBuild | None:
+    """Version and hash of the agent's wheel, whose name gives the version (PEP 427)."""
+    if wheel is None:
+        return None
+    parts = wheel.name.split("-")
+    if not wheel.is_file() or len(parts) < 5 or parts[0] != "rollcall":
+        raise BadInputError(f"{wheel} is not a wheel of rollcall")
+    body = wheel.read_bytes()
+    return AgentBuild(version=parts[1], file=wheel.name, sha256=sha256_hex(body), size=len(body))
 
 
 def _dependencies(request: Request) -> dict[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.ca import Authority
+from coordinator.operators import make_token
 from shared.canonical import sha256_hex
 from shared.durable import private_directory, read_secret, sync_directory, write_durable
 from shared.errors import ConfigError, ConflictError, RollcallError
@@ -21,8 +22,6 @@ from shared.keys import SigningKey
 from shared.roster import COORDINATOR_HOST, DOMAIN
 from shared.tls import TlsFiles, make_key, save_identity
 from shared.wire import Sha256, Wire
-
-OPERATOR_TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def open_home(paths: HomePaths, name: str, now: float) -> KeyRing:
     if not paths.keys.exists():
         _create(paths, name, now)
     if not paths.token.exists():
-        write_durable(paths.token, secrets.token_urlsafe(OPERATOR_TOKEN_BYTES).encode())
+        write_durable(paths.token, make_token().encode())
     following = _load(paths.next_keys) if paths.next_keys.exists() else None
     return KeyRing(paths, _load(paths.keys), following)
 

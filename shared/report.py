@@ -88,6 +88,8 @@ class SyncRequest(Wire):
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
     roster: tuple[int, int] = (0, 0)
     """Fleet document's version and epoch of the roster that this agent has."""
+    repository: int = 0
+    """The last `SyncAnswer.repository` that it heard."""
     messages: Annotated[list[str], Field(max_length=64)] = []
     """Signed envelopes that the coordinator may not have yet."""
 

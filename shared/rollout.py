@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
 from shared.report import Broadcast, UpgradeReport
@@ -70,7 +70,7 @@ class Rollout(Wire):
 class TargetRequest(Wire):
     """`release` is an id, a prefix of at least eight characters, or a name."""
 
-    release: Annotated[str, Field(min_length=1, max_length=64)]
+    release: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
     strategy: Strategy = Strategy.CANARY
     soak_s: Annotated[float, Field(ge=0, le=7 * 86400)] = 1800
     set_by: Annotated[str, Field(max_length=64)] = "operator"
@@ -103,6 +103,7 @@ class NodeView(Wire):
     broadcasts: list[Broadcast] = []
     alerts: list[Reason] = []
     certificate_expires: float | None = None
+    roster_epoch: int = 0
     attested_by: list[NodeName] = []
     """Peers whose signed green of this node's last order the coordinator has checked itself."""
 

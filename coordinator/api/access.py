@@ -1,61 +1,207 @@
-"""Who may call what: nodes by certificate and roster, operators by bearer token."""
+"""Who may call what: nodes by certificate and roster, operators by token and role."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+import math
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Protocol
 
 from aiohttp import web
 
 from coordinator.fleet import FleetState
-from shared.canonical import sha256_hex
+from coordinator.operators import OperatorRole, OperatorToken, TokenText
+from coordinator.store.operators import Operators
+from shared.clock import Clock
 from shared.errors import RollcallError, UntrustedError
-from shared.http import caller
+from shared.http import caller as node_of
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+NOBODY = "-"
+MAX_FAILURES = 10
+FAILURE_WINDOW_S = 60.0
+MAX_ADDRESSES = 4096
+_NO_HASH = "0" * 64
 
 
-class UnauthenticatedError(RollcallError):
+class Allows(Enum):
+    """Whom a route serves. MEMBER is a node of the roster, or any operator."""
+
+    ANYONE = "anyone"
+    NODE = "node"
+    MEMBER = "member"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+LEAST_ROLE: Mapping[Allows, OperatorRole] = {
+    Allows.MEMBER: OperatorRole.VIEWER,
+    Allows.VIEWER: OperatorRole.VIEWER,
+    Allows.OPERATOR: OperatorRole.OPERATOR,
+    Allows.ADMIN: OperatorRole.ADMIN,
+}
+
+
+class AccessError(RollcallError):
+    """A refusal of the caller, not of what was asked. `headers` go out with it."""
+
+    headers: Mapping[str, str] = {}
+
+
+class UnauthenticatedError(AccessError):
     code = "unauthenticated"
     http_status = 401
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}  # RFC 9110, 15.5.2
+
+
+class ForbiddenError(AccessError):
+    code = "forbidden"
+    http_status = 403
+
+
+class TooManyFailuresError(AccessError):
+    """`wait_s` goes out as Retry-After (RFC 9110, 10.2.3)."""
+
+    code = "too-many-failures"
+    http_status = 429
+
+    def __init__(self, wait_s: float) -> None:
+        seconds = max(1, math.ceil(wait_s))
+        super().__init__(
+            "too many failed logins from this address", remedy=f"try again in {seconds} s"
+        )
+        self.headers = {"Retry-After": str(seconds)}
+
+
+class FailureLimit(Protocol):
+    """Counts failures by key, which is an address here."""
+
+    def wait(self, key: str) -> float:
+        """Seconds until the next failure is within the limit again; 0 when it is now."""
+        ...
+
+    def failed(self, key: str) -> None: ...
+
+
+class FailedLogins:
+    """At most `MAX_FAILURES` in `FAILURE_WINDOW_S` for each address; the addresses that failed longest
+    ago are forgotten first, so that a flood from many does not fill the memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait(self, key: str) -> float:
+        failures = self._failures.get(key)
+        if failures is None or len(failures) < MAX_FAILURES:
+            return 0.0
+        return max(0.0, failures[0] + FAILURE_WINDOW_S - self._clock.monotonic())
+
+    def failed(self, key: str) -> None:
+        self._failures.setdefault(key, deque(maxlen=MAX_FAILURES)).append(self._clock.monotonic())
+        self._failures.move_to_end(key)
+        if len(self._failures) > MAX_ADDRESSES:
+            self._failures.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`who` and `role` are proven, or ``-``. `refusal` is why a token that was shown does not count."""
+
+    address: str
+    who: str = NOBODY
+    role: str = NOBODY
+    node: str | None = None
+    operator: OperatorToken | None = None
+    refusal: AccessError | None = None
 
 
 class Access:
-    def __init__(self, fleet: FleetState, token_sha256: str) -> None:
-        self._fleet, self._token_sha256 = fleet, token_sha256
+    NODE_ROLE: ClassVar[str] = "node"
 
-    def node(self, request: web.Request) -> str:
-        """The calling node. Raises UnauthenticatedError without a certificate, UntrustedError for one
-        whose node is not, or no longer, in the roster."""
-        name = caller(request)
-        if name is None:
-            raise UnauthenticatedError("a node's certificate is needed here")
-        if name not in {node.name for node in self._fleet.roster.live()}:
-            raise UntrustedError(f"{name!r} is not in the roster, or was revoked")
-        return name
+    def __init__(
+        self, fleet: FleetState, operators: Operators, failures: FailureLimit, clock: Clock
+    ) -> None:
+        self._fleet, self._operators = fleet, operators
+        self._failures, self._clock = failures, clock
 
-    def is_operator(self, request: web.Request) -> bool:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(sha256_hex(token.encode()), self._token_sha256)
-        return scheme.lower() == "bearer" and right
+    async def identify(self, request: web.Request) -> Caller:
+        """Never raises: what is wrong with a token is kept in the caller's `refusal`. A token counts
+        before a certificate."""
+        address = request.remote or NOBODY
+        header = request.headers.get("Authorization")
+        if header is not None:
+            return await self._operator(header, address)
+        node = node_of(request)
+        if node is None:
+            return Caller(address)
+        return Caller(address, node, self.NODE_ROLE, node=node)
 
-    def operators_only(self, handler: Handler) -> Handler:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            if not self.is_operator(request):
-                raise UnauthenticatedError(
-                    "an operator's token is needed here",
-                    remedy="name it in the CLI's configuration as token_file",
-                )
-            return await handler(request)
+    async def _operator(self, header: str, address: str) -> Caller:
+        """Expired and revoked are said only to the bearer of the right secret.
 
-        return guarded
+        The secret is looked at also when the address has failed too often: whoever shares an
+        operator's address cannot lock the operator out. That is safe because a secret of 256 bits is
+        not found by trying; the limit keeps the noise down.
+        """
+        scheme, _, text = header.partition(" ")
+        claim = TokenText.parse(text.strip())
+        stored = await self._operators.find(claim.id)
+        known = _NO_HASH if stored is None else stored.secret_sha256
+        right = hmac.compare_digest(claim.sha256, known) and scheme.lower() == "bearer"
+        if stored is None or not right:
+            return Caller(address, refusal=self._failure(address, "this token is not known"))
+        token, now = stored.token, self._clock.now()
+        if token.revoked is not None or token.is_expired(now):
+            state = "was revoked" if token.revoked is not None else "has expired"
+            refusal = self._failure(address, f"operator token {token.id} {state}")
+            return Caller(address, token.who, token.role, refusal=refusal)
+        await self._operators.used(token, now)
+        return Caller(address, token.who, token.role, operator=token)
 
-    def members_only(self, handler: Handler) -> Handler:
-        """For operators and for nodes of the roster."""
+    def _failure(self, address: str, reason: str) -> AccessError:
+        wait = self._failures.wait(address)
+        if wait > 0:
+            return TooManyFailuresError(wait)
+        self._failures.failed(address)
+        return UnauthenticatedError(
+            reason, remedy="ask an admin for one: rollcall operator token create"
+        )
 
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            if not self.is_operator(request):
-                self.node(request)
-            return await handler(request)
+    def admit(self, caller: Caller, allows: Allows) -> None:
+        """Raises UnauthenticatedError, TooManyFailuresError, ForbiddenError, or UntrustedError for a
+        node that is not, or no longer, in the roster."""
+        if allows is Allows.ANYONE:
+            return
+        if caller.refusal is not None:
+            raise caller.refusal
+        if caller.operator is not None:
+            _admit_operator(caller.operator, allows)
+        elif caller.node is not None:
+            self._admit_node(caller.node, allows)
+        else:
+            needed = "a node's certificate" if allows is Allows.NODE else "an operator's token"
+            raise UnauthenticatedError(
+                f"{needed} is needed here",
+                remedy="operators name theirs in the CLI's configuration as token_file",
+            )
 
-        return guarded
+    def _admit_node(self, node: str, allows: Allows) -> None:
+        if node not in {each.name for each in self._fleet.roster.live()}:
+            raise UntrustedError(f"{node!r} is not in the roster, or was revoked")
+        if allows not in (Allows.NODE, Allows.MEMBER):
+            raise ForbiddenError("this is for operators; a node's certificate does not count here")
+
+
+def _admit_operator(token: OperatorToken, allows: Allows) -> None:
+    needed = LEAST_ROLE.get(allows)
+    if needed is None:
+        raise ForbiddenError("this is for nodes; an operator's token does not count here")
+    if not token.role.covers(needed):
+        raise ForbiddenError(
+            f"the role {needed.value} is needed here; {token.who} has {token.role.value}",
+            remedy="ask an admin for a token of that role",
+        )

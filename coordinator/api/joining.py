@@ -1,73 +1,195 @@
-"""`/v1/fleet`, `/v1/node-tokens`, `/v1/join`: how a node becomes one."""
+"""`/v1/node-tokens`, `/v1/join`, `/v1/renew`, `/v1/nodes/{name}/revoke`: who is a node, and until when."""
 
 from __future__ import annotations
 
 import datetime
 import secrets
-from typing import Annotated
+from typing import Annotated, Self
 
-from aiohttp import web
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from coordinator.api.access import Access
+from coordinator.api.access import Allows
+from coordinator.api.routes import JSON, Call, Resource, Route
 from coordinator.ca import key_of_request
 from coordinator.fleet import FleetState
-from coordinator.home import Keys
-from coordinator.store.queries import Queries
+from coordinator.home import KeyRing
+from coordinator.repository import Repository
+from coordinator.store.nodes import NodeQueries, TokenTerms
 from shared.canonical import sha256_hex
 from shared.clock import Clock
-from shared.errors import BadInputError
-from shared.fleet import JoinAnswer, JoinRequest, JoinToken
-from shared.http import read_wire, wire_response
+from shared.envelope import RENEWAL, peek
+from shared.errors import BadInputError, UntrustedError
+from shared.fleet import (
+    JoinAnswer,
+    JoinToken,
+    RenewalRequest,
+    SiteName,
+    open_join,
+    open_renewal,
+)
 from shared.roster import Role
-from shared.wire import Wire, is_node_name
+from shared.wire import NODE_NAME, NodeName, Reason, Wire
 
 RESERVED = {"coordinator"}
+ENVELOPE_BYTES = 64 << 10
 
 
 class TokenRequest(Wire):
+    """`rejoin` is for a node that was installed anew: its name stays, its keys change."""
+
     ttl_s: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600
+    name: NodeName | None = None
+    role: Role | None = None
+    site: SiteName | None = None
+    rejoin: bool = False
+
+    @model_validator(mode="after")
+    def _names_who_returns(self) -> Self:
+        if self.rejoin and self.name is None:
+            raise ValueError("a token for a return names the node")
+        return self
 
 
-class Joining:
+class TokenAnswer(Wire):
+    token: str
+    expires: float
+
+
+class Revocation(Wire):
+    reason: Reason = ""
+
+
+class Revoked(Wire):
+    """`epoch` is the roster's: a node that has it, or a later one, refuses the revoked one."""
+
+    name: NodeName
+    epoch: int
+    again: bool
+    """It had been revoked before."""
+
+
+class Joining(Resource):
     def __init__(
-        self, queries: Queries, fleet: FleetState, keys: Keys, url: str, clock: Clock
+        self,
+        nodes: NodeQueries,
+        fleet: FleetState,
+        ring: KeyRing,
+        repository: Repository,
+        url: str,
+        clock: Clock,
     ) -> None:
-        self._queries, self._fleet, self._keys = queries, fleet, keys
+        self._nodes, self._fleet, self._ring, self._repository = nodes, fleet, ring, repository
         self._url, self._clock = url, clock
 
-    def routes(self, app: web.Application, access: Access) -> None:
-        app.router.add_get("/v1/fleet", self.document)
-        app.router.add_post("/v1/node-tokens", access.operators_only(self.token))
-        app.router.add_post("/v1/join", self.join)
-
-    async def document(self, _: web.Request) -> web.Response:
-        return wire_response(self._keys.fleet)
-
-    async def token(self, request: web.Request) -> web.Response:
-        asked = await read_wire(request, TokenRequest)
-        secret = secrets.token_urlsafe(32)
-        expires = self._clock.now() + asked.ttl_s
-        await self._queries.forget_tokens(self._clock.now())
-        await self._queries.add_token(sha256_hex(secret.encode()), expires)
-        token = JoinToken(url=self._url, secret=secret, fleet_sha256=self._keys.fleet.sha256)
-        return web.json_response({"token": token.encode(), "expires": expires}, status=201)
-
-    async def join(self, request: web.Request) -> web.Response:
-        asked = await read_wire(request, JoinRequest)
-        if not is_node_name(asked.name) or asked.name in RESERVED:
-            raise BadInputError(f"{asked.name!r} is no node name")
-        if asked.role not in {role.value for role in Role}:
-            raise BadInputError(f"{asked.role!r} is no role; there are canary, stable, witness")
-        key = key_of_request(asked.csr_pem)
-        now = self._clock.now()
-        await self._queries.join(
-            sha256_hex(asked.secret.encode()), asked.name, Role(asked.role), asked.message_key, now
+    async def token(self, call: Call) -> TokenAnswer:
+        asked = call.wire(TokenRequest)
+        if asked.name in RESERVED:
+            raise BadInputError(f"{asked.name!r} is a reserved name")
+        root_version, root_sha256 = self._repository.root_to_trust()
+        secret, now = secrets.token_urlsafe(32), self._clock.now()
+        terms = TokenTerms(now + asked.ttl_s, asked.name, asked.role, asked.site, asked.rejoin)
+        await self._nodes.add_token(sha256_hex(secret.encode()), terms, now)
+        call.subject = asked.name or "any node"
+        token = JoinToken(
+            url=self._url,
+            secret=secret,
+            root_version=root_version,
+            root_sha256=root_sha256,
+            ca_sha256=sha256_hex(self._ring.current.authority.pem.encode()),
         )
+        return TokenAnswer(token=token.encode(), expires=terms.expires)
+
+    async def join(self, call: Call) -> JoinAnswer:
+        asked = open_join(call.raw)
+        call.subject = asked.name
+        if asked.name in RESERVED:
+            raise BadInputError(f"{asked.name!r} is a reserved name")
+        if asked.role is not None and asked.role not in {role.value for role in Role}:
+            raise BadInputError(f"{asked.role!r} is no role; there are canary, stable, witness")
+        self._repository.must_fleet()
+        key = key_of_request(asked.csr_pem)
+        secret_sha256 = sha256_hex(asked.secret.encode())
+        await self._nodes.join(secret_sha256, asked, self._clock.now())
         await self._fleet.publish_roster()
-        moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
-        answer = JoinAnswer(
-            certificate_pem=self._keys.authority.issue(asked.name, key, moment),
+        return JoinAnswer(
+            certificate_pem=self._ring.current.authority.issue(asked.name, key, self._moment()),
             roster=self._fleet.roster_raw,
         )
-        return wire_response(answer, status=201)
+
+    async def renew(self, call: Call) -> JoinAnswer:
+        """Authenticated by the node's message key: its certificate may have lapsed, or been issued by an
+        authority that is no more."""
+        claimed = RenewalRequest.from_bytes(peek(call.raw, RENEWAL))
+        call.subject = claimed.node
+        asked = open_renewal(call.raw, self._fleet.roster.key_of(claimed.node))
+        if asked.fleet != self._ring.current.fleet:
+            raise UntrustedError("a renewal of another fleet")
+        key = key_of_request(asked.csr_pem)
+        if asked.message_key != self._fleet.roster.key_of(asked.node):
+            await self._nodes.set_key(asked.node, asked.message_key)
+            await self._fleet.publish_roster()
+            call.detail = f"message key is {asked.message_key.keyid[:16]} now"
+        return JoinAnswer(
+            certificate_pem=self._ring.current.authority.issue(asked.node, key, self._moment()),
+            roster=self._fleet.roster_raw,
+        )
+
+    async def revoke(self, call: Call) -> Revoked:
+        name = call.parameters["name"]
+        call.detail = call.wire(Revocation).reason
+        first = await self._nodes.revoke(name)
+        if first:
+            await self._fleet.publish_roster()
+        return Revoked(name=name, epoch=self._fleet.roster.epoch, again=not first)
+
+    def _moment(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC)
+
+    routes = (
+        Route(
+            "POST",
+            "/v1/node-tokens",
+            token,
+            Allows.OPERATOR,
+            "Make a token with which one node can join.",
+            body=TokenRequest,
+            answer=TokenAnswer,
+            success=(201,),
+            refusals=(404, 409),
+        ),
+        Route(
+            "POST",
+            "/v1/join",
+            join,
+            Allows.ANYONE,
+            "Become a node: a join request with a token's secret, in an envelope (DSSE) that the "
+            "node's new message key has signed.",
+            body=JSON,
+            answer=JoinAnswer,
+            success=(201,),
+            refusals=(403, 409),
+            limit=ENVELOPE_BYTES,
+        ),
+        Route(
+            "POST",
+            "/v1/renew",
+            renew,
+            Allows.ANYONE,
+            "A new certificate for a node, in an envelope that its message key has signed.",
+            body=JSON,
+            answer=JoinAnswer,
+            refusals=(403, 409),
+            limit=ENVELOPE_BYTES,
+        ),
+        Route(
+            "POST",
+            "/v1/nodes/{name}/revoke",
+            revoke,
+            Allows.OPERATOR,
+            "Lock a node out; peers tell each other.",
+            parameters={"name": NODE_NAME},
+            body=Revocation,
+            answer=Revoked,
+            refusals=(404,),
+        ),
+    )

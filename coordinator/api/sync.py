@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
-
-from coordinator.api.access import Access
+from coordinator.api.access import Allows
+from coordinator.api.routes import Call, Resource, Route
 from coordinator.fleet import FleetState
 from coordinator.notifier import Notifier
+from coordinator.repository import Repository
 from coordinator.rollout.engine import Engine
 from shared.errors import BadInputError, UntrustedError
-from shared.http import read_wire, wire_response
 from shared.report import SyncAnswer, SyncRequest, Target
 from shared.wire import PROTOCOL
 
 LONGEST_WAIT_S = 25.0
 
 
-class SyncApi:
-    def __init__(self, fleet: FleetState, engine: Engine, notifier: Notifier) -> None:
+class SyncApi(Resource):
+    def __init__(
+        self, fleet: FleetState, engine: Engine, repository: Repository, notifier: Notifier
+    ) -> None:
         self._fleet, self._engine, self._notifier = fleet, engine, notifier
+        self._repository = repository
 
-    def routes(self, app: web.Application, access: Access) -> None:
-        self._access = access
-        app.router.add_post("/v1/sync", self.sync)
-
-    async def sync(self, request: web.Request) -> web.Response:
-        name = self._access.node(request)
-        asked = await read_wire(request, SyncRequest)
+    async def sync(self, call: Call) -> SyncAnswer:
+        name, asked = call.caller.who, call.wire(SyncRequest)
         if asked.protocol != PROTOCOL:
             raise BadInputError(
                 f"protocol {asked.protocol}; this coordinator speaks {PROTOCOL}",
@@ -38,30 +35,48 @@ class SyncApi:
             raise UntrustedError(f"{name!r} reported in the name of {asked.report.node!r}")
         stored = await self._fleet.hear(asked.report, asked.messages)
         target = await self._wait_for_news(name, asked)
-        newer = self._fleet.roster.epoch > asked.roster_epoch
-        return wire_response(
-            SyncAnswer(
-                generation=self._notifier.generation,
-                target=target,
-                roster=self._fleet.roster_raw if newer else None,
-                stored=stored,
-            )
+        if name not in {node.name for node in self._fleet.roster.live()}:
+            raise UntrustedError(f"{name!r} was revoked")
+        newer = self._fleet.roster.number > asked.roster
+        return SyncAnswer(
+            generation=self._notifier.generation,
+            target=target,
+            roster=self._fleet.roster_raw if newer else None,
+            repository=self._repository.number,
+            stored=stored,
         )
 
     async def _wait_for_news(self, name: str, asked: SyncRequest) -> Target | None:
-        """Every report of any node is news to somebody; here only this node's target and the roster
-        count, so that waiting nodes are not woken for each other's heartbeats."""
+        """Every report of any node is news to somebody; here only this node's target, the roster and
+        what operators publish count, so that nodes are not woken for each other's heartbeats."""
         target = await self._engine.target_of(name)
         seen = self._notifier.generation
         loop = asyncio.get_running_loop()
         ends = loop.time() + min(asked.wait_s, LONGEST_WAIT_S)
-        while _held(target) == asked.holds and self._fleet.roster.epoch <= asked.roster_epoch:
+        while _held(target) == asked.holds and not self._has_news(asked):
             left = ends - loop.time()
             if left <= 0:
                 break
             seen = await self._notifier.wait_beyond(seen, left)
             target = await self._engine.target_of(name)
         return target
+
+    def _has_news(self, asked: SyncRequest) -> bool:
+        published = self._repository.number != asked.repository
+        return published or self._fleet.roster.number > asked.roster
+
+    routes = (
+        Route(
+            "POST",
+            "/v1/sync",
+            sync,
+            Allows.NODE,
+            "A node's report in, its target out; waits for news when asked to.",
+            body=SyncRequest,
+            answer=SyncAnswer,
+            recorded=False,
+        ),
+    )
 
 
 def _held(target: Target | None) -> str | None:

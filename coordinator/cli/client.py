@@ -44,9 +44,10 @@ class ClientConfig(BaseModel):
 
 
 def load_client_config(path: Path) -> ClientConfig:
+    """Files that it names relatively lie beside it."""
     path = path.expanduser()
     try:
-        return ClientConfig.model_validate(tomllib.loads(path.read_text()))
+        config = ClientConfig.model_validate(tomllib.loads(path.read_text()))
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist",
@@ -56,19 +57,27 @@ def load_client_config(path: Path) -> ClientConfig:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error)}") from error
+    beside = {
+        "ca_file": path.parent / config.ca_file,
+        "token_file": path.parent / config.token_file,
+    }
+    return config.model_copy(update=beside)
 
 
 class Client:
     """Calls the API; refusals become errors with the coordinator's own words."""
 
     def __init__(self, path: Path) -> None:
-        self._config = load_client_config(path)
+        self.config = load_client_config(path)
 
     def get(self, path: str) -> dict[str, Any]:
         return self._json("GET", path)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._json("POST", path, json.dumps(body).encode())
+
+    def delete(self, path: str) -> dict[str, Any]:
+        return self._json("DELETE", path)
 
     def send(self, method: str, path: str, body: bytes) -> None:
         asyncio.run(self.ask(method, path, body))
@@ -82,14 +91,14 @@ class Client:
         return value if isinstance(value, dict) else {}
 
     async def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        token = (await asyncio.to_thread(read_secret, self._config.token_file)).decode().strip()
-        context = client_context(self._config.ca_file)
+        token = (await asyncio.to_thread(read_secret, self.config.token_file)).decode().strip()
+        context = client_context(self.config.ca_file)
         headers = {"Authorization": f"Bearer {token}"}
         async with session(context=context, headers=headers) as client:
             return await call(
                 client,
                 method,
-                self._config.url + path,
+                self.config.url + path,
                 data=None if body is None else io.BytesIO(body),
                 timeout_s=60,
                 max_answer=MAX_ANSWER,

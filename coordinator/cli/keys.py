@@ -1,41 +1,253 @@
-"""`rollcall keys …`: the operator's own signing key, which the coordinator never has."""
+"""`rollcall keys …`: operators' own keys, and who may sign for this fleet. The coordinator never has them."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from shared.durable import private_directory, write_durable
-from shared.errors import ConflictError
-from shared.keys import SigningKey
+from coordinator.ceremony import Bundle, Change, begin, change
+from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
+from coordinator.cli.desk import (
+    DEFAULT_KEYS,
+    DEFAULT_NAME,
+    Desk,
+    FolderOption,
+    NameOption,
+    PassphraseOption,
+    YesOption,
+    first_root,
+    newest_root,
+    publish,
+    sign_and_tell,
+)
+from shared.canonical import sha256_hex
+from shared.errors import ConflictError, UntrustedError
+from shared.keys import OperatorKeys, load_operator_keys
+from shared.metadata import operators_of
 from shared.terminal import print_json, say
 
-DEFAULT_KEYS = Path("~/.config/rollcall/keys")
+app = typer.Typer(help="Operators' keys, and who may sign.", no_args_is_help=True)
 
-app = typer.Typer(help="The operator's signing key for releases.", no_args_is_help=True)
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Where to write the bundle for others to sign.")
+]
+WithOption = Annotated[
+    list[Path] | None,
+    typer.Option("--with", help="Another operator's .pub file. May be given again."),
+]
+ThresholdOption = Annotated[
+    int | None, typer.Option(min=1, help="How many operators must sign; 1 when absent.")
+]
 
 
-@app.callback()
-def group() -> None:
-    """The operator's signing key for releases."""
+@app.command()
+def make(
+    name: Annotated[str, typer.Option(help="This operator's name.")] = DEFAULT_NAME,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make this operator's root and targets key, under a passphrase; show others only the .pub file."""
+    desk = Desk(folder, name, passphrase_file)
+    public = desk.make_keys(name)
+    path = desk.folder / f"{name}.pub"
+    if as_json:
+        print_json({"public": str(path), **public.model_dump(mode="json")})
+    else:
+        say(f"keys of {name} are in {desk.folder}; others need {path}")
 
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Option(help="Where to keep the key.")] = DEFAULT_KEYS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    name: NameOption = None,
+    others: WithOption = None,
+    threshold: ThresholdOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
+    out: OutOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Make the key that signs releases. Keep it away from the coordinator's machine."""
-    folder = private_directory(folder.expanduser())
-    private, public = folder / "release.key", folder / "release.pub"
-    if private.exists():
-        raise ConflictError(f"{private} exists", remedy="keep it: nodes trust releases by it")
-    key = SigningKey.generate()
-    key.save(private)
-    write_durable(public, key.public.canonical(), mode=0o644)
+    """Sign a new fleet: its first root, and the coordinator's keys. Makes this operator's keys first.
+
+    With one operator it is published at once. With more, the bundle goes on to the others: `rollcall
+    keys sign BUNDLE`, and the last one publishes it: `rollcall keys publish BUNDLE`.
+    """
+    client = Client(config)
+    desk = Desk(folder, name, passphrase_file)
+    if client.get("/v1/trust")["root"]:
+        raise ConflictError(
+            "operators have signed this fleet already",
+            remedy="to trust it: rollcall keys trust; to change who signs: rollcall keys rotate",
+        )
+    own = desk.public() if desk.has_keys() else desk.make_keys(name or DEFAULT_NAME)
+    operators = [own, *_load(others)]
+    bundle = begin(desk.coordinator(client), operators, threshold or 1, time.time())
+    _finish(desk, client, bundle, out or Path("fleet.bundle"), yes=yes, as_json=as_json)
+
+
+@app.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="The folder that another operator sent.")],
+    name: NameOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add this operator's signature to a bundle. Needs no network: read what it says before you agree."""
+    desk = Desk(folder, name, passphrase_file)
+    loaded, published = Bundle.load(bundle), desk.known()
+    missing = sign_and_tell(desk, loaded, published, bundle, yes=yes)
+    if published is None and loaded.root is not None:
+        desk.trust(first_root(loaded))
     if as_json:
-        print_json({"key": str(private), "public": str(public), "keyid": key.public.keyid})
+        print_json({"bundle": str(bundle), "missing": missing})
+    elif not missing:
+        say(f"complete; publish it with: rollcall keys publish {bundle}")
+
+
+@app.command("publish")
+def publish_bundle(
+    bundle: Annotated[Path, typer.Argument(help="A bundle that enough operators have signed.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand a signed bundle to the coordinator; nodes take it from there."""
+    state = publish(Client(config), Bundle.load(bundle))
+    if as_json:
+        print_json(state)
     else:
-        say(f"{private} signs releases; give {public} to the coordinator's first start")
+        say(f"published: root {state['root']}, targets {state['targets']}")
+
+
+@app.command()
+def rotate(
+    add: WithOption = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="An operator whose keys count no more. May be given again."),
+    ] = None,
+    threshold: ThresholdOption = None,
+    drop_authority: Annotated[
+        bool,
+        typer.Option(
+            "--drop-authority",
+            help="Honour only the newest TLS authority: at the end of a change, or after a theft.",
+        ),
+    ] = False,
+    name: NameOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
+    out: OutOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """A new root: other operators, another threshold, or the coordinator's next keys, made there by
+    `rollcall coordinator rotate`. The operators of the root before must sign as well as the new ones."""
+    client, desk = Client(config), Desk(folder, name, passphrase_file)
+    published = desk.published(client)
+    asked = Change(tuple(_load(add)), tuple(remove or ()), threshold, overlap=not drop_authority)
+    bundle = change(published, desk.coordinator(client), asked, time.time())
+    _finish(desk, client, bundle, out or Path("root.bundle"), yes=yes, as_json=as_json)
+
+
+@app.command()
+def renew(
+    name: NameOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
+    out: OutOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign the same root and targets again, with a later expiry."""
+    rotate([], [], None, False, name, folder, passphrase_file, out, config, yes, as_json)
+
+
+@app.command()
+def trust(
+    sha256: Annotated[
+        str | None, typer.Option(help="The root's SHA-256, as another operator reads it to you.")
+    ] = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Trust an existing fleet's root on this machine. Without --sha256 it is shown, and not trusted."""
+    raw = newest_root(Client(config))
+    found = sha256_hex(raw)
+    if sha256 is not None and sha256 != found:
+        raise UntrustedError(f"the coordinator's root is {found}", remedy="ask the other operator")
+    if sha256 is not None:
+        Desk(folder, None, None).trust(raw)
+    if as_json:
+        print_json({"root_sha256": found, "trusted": sha256 is not None})
+    else:
+        say(f"root {found} {'is trusted here' if sha256 else 'is what the coordinator shows'}")
+
+
+@app.command()
+def show(
+    folder: FolderOption = DEFAULT_KEYS,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Who may sign for this fleet, how many must, and until when."""
+    published = Desk(folder, None, None).published(Client(config))
+    root, targets = published.root.signed, published.targets.signed
+    value = {
+        "root": root.version,
+        "root_sha256": sha256_hex(published.roots[-1]),
+        "threshold": root.roles["root"].threshold,
+        "operators": [each.name for each in operators_of(root)],
+        "root_expires": root.expires.timestamp(),
+        "targets": targets.version,
+        "targets_expires": targets.expires.timestamp(),
+        "fleet_document": published.fleet.version,
+        "authorities": len(published.fleet.authorities),
+    }
+    if as_json:
+        print_json(value)
+        return
+    say(f"root {root.version} until {root.expires:%Y-%m-%d}, sha256 {value['root_sha256']}")
+    say(f"  {value['threshold']} of {', '.join(each.name for each in operators_of(root))} must sign")
+    say(f"targets {targets.version} until {targets.expires:%Y-%m-%d}")
+    say(f"fleet document {published.fleet.version}, {value['authorities']} TLS authority in force")
+
+
+def _load(paths: list[Path] | None) -> list[OperatorKeys]:
+    return [load_operator_keys(path.expanduser()) for path in paths or []]
+
+
+def _finish(
+    desk: Desk, client: Client, bundle: Bundle, folder: Path, *, yes: bool, as_json: bool
+) -> None:
+    """Sign; publish when that was the last signature, else keep the bundle for the others."""
+    published = desk.known()
+    if (folder / "root.json").exists():
+        raise ConflictError(f"{folder} holds a bundle already", remedy="name another with --out")
+    missing = sign_and_tell(desk, bundle, published, folder, yes=yes)
+    if published is None and bundle.root is not None:
+        desk.trust(first_root(bundle))
+    state: dict[str, object] = {"bundle": str(folder), "missing": missing}
+    if missing:
+        say(f"the others sign it with: rollcall keys sign {folder}")
+    else:
+        state |= publish(client, bundle)
+        _forget(folder)
+        say(f"published: root {state['root']}, targets {state['targets']}")
+    if as_json:
+        print_json(state)
+
+
+def _forget(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder)

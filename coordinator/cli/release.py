@@ -1,30 +1,52 @@
-"""`rollcall release …`: freeze, sign, publish, list."""
+"""`rollcall release …`: freeze, sign, publish, withdraw, show."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from coordinator.ceremony import Bundle, add_release, withdraw
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
-from coordinator.cli.keys import DEFAULT_KEYS
-from shared.canonical import parse_json
-from shared.errors import UsageError
-from shared.keys import SigningKey
-from shared.release import Release, sign_release
+from coordinator.cli.desk import (
+    DEFAULT_KEYS,
+    Desk,
+    FolderOption,
+    NameOption,
+    PassphraseOption,
+    YesOption,
+    publish,
+    sign_and_tell,
+)
+from coordinator.freeze import Frozen
+from shared.canonical import parse_json, sha256_hex
+from shared.errors import ConflictError, NotFoundError, UsageError
+from shared.http import RefusedError
+from shared.metadata import release_path
+from shared.release import Floor, Migration, ReleaseManifest
 from shared.terminal import print_json, print_table, run_async, say
 from shared.versions import check_version
 
 app = typer.Typer(help="Signed, frozen releases.", no_args_is_help=True)
 
+BundleArgument = Annotated[Path, typer.Argument(help="The folder that `release create` wrote.")]
+PublishOption = Annotated[
+    bool, typer.Option("--publish", help="Sign and publish at once, where one signature is enough.")
+]
+PUBLISH_TRIES = 5
+
 
 @app.command()
 def create(
     version: Annotated[str, typer.Argument(help="OpenClaw's version, such as 2026.9.6.")],
-    name: Annotated[str | None, typer.Option(help="Its name; the version when absent.")] = None,
+    release_name: Annotated[
+        str | None, typer.Option("--as", help="The release's name; the version when absent.")
+    ] = None,
     plugin: Annotated[
         list[str] | None, typer.Option(help="NAME@VERSION of a plugin. May be given again.")
     ] = None,
@@ -36,40 +58,152 @@ def create(
         Path | None,
         typer.Option(help="JSON: a role or '*' to a merge patch of openclaw.json."),
     ] = None,
+    migration: Annotated[
+        list[str] | None,
+        typer.Option(help="ID=WORDS of a call of the new openclaw on each node. May be given again."),
+    ] = None,
+    agent_wheel: Annotated[
+        Path | None, typer.Option(help="The agent's wheel that goes with this release.")
+    ] = None,
+    floor: Annotated[
+        str | None,
+        typer.Option(help="The lowest release that a node may go back to from this one."),
+    ] = None,
     expires: Annotated[float, typer.Option(help="Days until nodes refuse to install it.")] = 90,
-    key: Annotated[Path, typer.Option(help="The operator's signing key.")] = (
-        DEFAULT_KEYS / "release.key"
-    ),
+    out: Annotated[Path | None, typer.Option(help="The bundle; NAME.bundle when absent.")] = None,
+    at_once: PublishOption = False,
     node: Annotated[Path | None, typer.Option(help="The Node that runs npm.")] = None,
     npm: Annotated[Path | None, typer.Option(help="npm's npm-cli.js.")] = None,
+    name: NameOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, publish nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, write nothing.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Resolve OpenClaw and its plugins once, sign the result, and publish it to the coordinator."""
+    """Resolve OpenClaw and its plugins once into a bundle: what is signed is what every node installs."""
     from coordinator.freeze import Request, freeze
     from shared.npm import Npm, find_tools
 
     check_version(version)
-    signing = _signing_key(key.expanduser())
-    client = None if dry_run else Client(config)
+    client, desk = Client(config), Desk(folder, name, passphrase_file)
     request = Request(
         version=version,
-        name=name,
+        name=release_name,
         plugins=_pairs(plugin, "@", "--plugin NAME@VERSION"),
         artifacts={k: Path(v) for k, v in _pairs(artifact, "=", "--artifact PACKAGE=FILE").items()},
         overlay=_read_overlay(overlay),
+        migrations=[
+            Migration.from_value({"id": each, "words": words.split()})
+            for each, words in _pairs(migration, "=", "--migration ID=WORDS").items()
+        ],
+        agent_wheel=agent_wheel,
         days=expires,
     )
+    published = desk.published(client)
+    found_floor = None if floor is None else _floor(client, floor)
     frozen = run_async(freeze(request, Npm(find_tools(node, npm)), time.time(), say))
-    release = sign_release(frozen.manifest, signing)
-    if client is not None:
-        _publish(client, release, frozen.files)
-    if as_json:
-        print_json({"id": release.id, **frozen.manifest.model_dump(mode="json")})
+    frozen = replace(frozen, manifest=frozen.manifest.model_copy(update={"floor": found_floor}))
+    bundle = add_release(published, frozen.manifest, frozen.files, time.time())
+    folder_out = out or Path(f"{frozen.manifest.name}.bundle")
+    if dry_run:
+        say(f"release {frozen.manifest.name} can be frozen; nothing was written")
+    elif at_once:
+        _sign_and_publish(client, desk, frozen, yes=yes)
     else:
-        done = "would be" if dry_run else "is"
-        say(f"release {release.label} {done} published; lock {frozen.manifest.lock_sha256[:12]}")
+        bundle.save(folder_out)
+        say(f"{folder_out} is drafted; sign it with: rollcall release sign {folder_out}")
+    if as_json:
+        print_json({"id": _id(frozen.manifest), **frozen.manifest.model_dump(mode="json")})
+
+
+def _sign_and_publish(client: Client, desk: Desk, frozen: Frozen, *, yes: bool) -> None:
+    """Drafted again when somebody else published in between: one signature makes that cheap."""
+    for left in reversed(range(PUBLISH_TRIES)):
+        published = desk.published(client)
+        bundle = add_release(published, frozen.manifest, frozen.files, time.time())
+        bundle.sign(*desk.keys(), published.root.signed)
+        if missing := bundle.missing(published.root.signed):
+            raise ConflictError(
+                f"{missing} more signatures are needed, so it cannot be published at once",
+                remedy="leave --publish out, and pass the bundle on to the others",
+            )
+        try:
+            publish(client, bundle)
+        except RefusedError as error:
+            if error.status != 409 or not left:
+                raise
+            continue
+        say(f"release {frozen.manifest.name} is published")
+        return
+
+
+@app.command()
+def sign(
+    bundle: BundleArgument,
+    rebase: Annotated[
+        bool,
+        typer.Option("--rebase", help="Draft it anew on top of what was published in between."),
+    ] = False,
+    name: NameOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add this operator's signature to a drafted release. Needs the network only with --rebase."""
+    desk = Desk(folder, name, passphrase_file)
+    loaded = Bundle.load(bundle)
+    if rebase:
+        loaded = loaded.rebased(desk.published(Client(config)).targets.signed)
+    missing = sign_and_tell(desk, loaded, desk.known(), bundle, yes=yes)
+    if as_json:
+        print_json({"bundle": str(bundle), "missing": missing})
+    else:
+        following = "sign" if missing else "publish"
+        say(f"{'next operator' if missing else 'complete'}: rollcall release {following} {bundle}")
+
+
+@app.command("publish")
+def publish_release(
+    bundle: BundleArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand a signed release to the coordinator. From then on it can be a target."""
+    loaded = Bundle.load(bundle)
+    state = publish(Client(config), loaded)
+    if as_json:
+        print_json(state)
+    else:
+        names = ", ".join(each.name for each in loaded.manifests()) or "the change"
+        say(f"{names}: published, targets {state['targets']}")
+
+
+@app.command("withdraw")
+def withdraw_release(
+    release: Annotated[str, typer.Argument(help="The release's name.")],
+    out: Annotated[Path | None, typer.Option(help="The bundle, when others must sign too.")] = None,
+    name: NameOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign that nodes must not install a release any more. Those that run it go on."""
+    client, desk = Client(config), Desk(folder, name, passphrase_file)
+    published = desk.published(client)
+    bundle = withdraw(published, release, time.time())
+    folder_out = out or Path(f"withdraw-{release}.bundle")
+    missing = sign_and_tell(desk, bundle, published, folder_out, yes=yes)
+    if not missing:
+        publish(client, bundle)
+        say(f"{release} is withdrawn")
+    if as_json:
+        print_json({"withdrawn": release, "missing": missing, "bundle": str(folder_out)})
 
 
 @app.command("list")
@@ -85,28 +219,61 @@ def list_releases(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = F
             each["id"][:12],
             each["openclaw"],
             ", ".join(f"{n}@{v}" for n, v in each["plugins"].items()) or "-",
+            "-" if each["floor"] is None else each["floor"]["name"],
             time.strftime("%Y-%m-%d", time.gmtime(each["expires"])),
         ]
         for each in answer["releases"]
     ]
     print_table(
-        ["RELEASE", "ID", "OPENCLAW", "PLUGINS", "EXPIRES"],
+        ["RELEASE", "ID", "OPENCLAW", "PLUGINS", "FLOOR", "EXPIRES"],
         rows,
         empty="no release; make one with: rollcall release create VERSION",
     )
 
 
-def _signing_key(path: Path) -> SigningKey:
-    if not path.exists():
-        raise UsageError(f"{path} does not exist", remedy="make it once with: rollcall keys init")
-    return SigningKey.load(path)
+@app.command()
+def show(
+    release: Annotated[str, typer.Argument(help="The release's name.")],
+    name: NameOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything a release fixes, and who signed for it, verified on this machine."""
+    client, desk = Client(config), Desk(folder, name, None)
+    published = desk.published(client)
+    manifest = ReleaseManifest.from_value(_listed(client, release))
+    signed = published.targets.signed.targets.get(release_path(release))
+    if signed is None or signed.hashes["sha256"] != _id(manifest):
+        raise NotFoundError(f"release {release!r} is not what the fleet's operators signed")
+    signers = Bundle(targets=published.targets).signed_by(published.root.signed)
+    value = {"id": _id(manifest), "signed_by": signers, **manifest.model_dump(mode="json")}
+    if as_json:
+        print_json(value)
+        return
+    for key, each in value.items():
+        _print_row(key, each)
 
 
-def _publish(client: Client, release: Release, files: dict[str, bytes]) -> None:
-    """The files first: a release whose files are not there is refused."""
-    for sha256, body in files.items():
-        client.send("PUT", f"/v1/blobs/{sha256}", body)
-    client.send("POST", "/v1/releases", release.envelope.encode())
+def _print_row(key: str, value: Any) -> None:
+    text = value if isinstance(value, str) else json.dumps(value)
+    sys.stdout.write(f"{key:16} {text}\n")
+
+
+def _listed(client: Client, release: str) -> dict[str, Any]:
+    for each in client.get("/v1/releases")["releases"]:
+        if each["name"] == release:
+            return {key: value for key, value in each.items() if key != "id"}
+    raise NotFoundError(f"no release {release!r}", remedy="see: rollcall release list")
+
+
+def _floor(client: Client, release: str) -> Floor:
+    listed = _listed(client, release)
+    return Floor(name=listed["name"], openclaw=listed["openclaw"], created=listed["created"])
+
+
+def _id(manifest: ReleaseManifest) -> str:
+    return sha256_hex(manifest.canonical())
 
 
 def _pairs(words: list[str] | None, mark: str, form: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,14 @@ def group() -> None:
 
 
 @app.command()
+def openapi() -> None:
+    """Print the OpenAPI 3.1 description of the API; a running coordinator has it at /v1/openapi.json."""
+    from coordinator.api.table import description
+
+    sys.stdout.write(json.dumps(description(), indent=2) + "\n")
+
+
+@app.command()
 def serve(
     home: Annotated[Path, typer.Option(envvar="ROLLCALL_COORDINATOR_HOME", help="Its home.")],
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "127.0.0.1:7443",
@@ -26,27 +36,22 @@ def serve(
         str | None, typer.Option(help="What nodes dial, when it is not the listener's address.")
     ] = None,
     name: Annotated[str, typer.Option(help="The fleet's name, at the first start.")] = "fleet",
-    release_key: Annotated[
-        list[Path] | None,
-        typer.Option(help="An operator's public key, at the first start. May be given again."),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Announce readiness as JSON.")] = False,
 ) -> None:
-    """Serve until stopped. The first start makes the fleet: its authority, roster key and token."""
+    """Serve until stopped. The first start makes the coordinator's keys and an admin's token; operators
+    then sign them with: rollcall keys init"""
     from coordinator.home import HomePaths
     from coordinator.server import Settings, run_until_signal
     from shared import logs
     from shared.clock import SystemClock
-    from shared.keys import load_public_key
 
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise UsageError(f"--listen {listen!r} is not HOST:PORT")
     if url is not None and not url.startswith("https://"):
         raise UsageError(f"--url {url!r} does not begin with https://")
-    keys = [load_public_key(path) for path in release_key or []]
     paths = HomePaths(home)
-    settings = Settings(paths, name, host.strip("[]"), int(port), url, keys)
+    settings = Settings(paths, name, host.strip("[]"), int(port), url)
     logs.configure(home / "logs" / "coordinator.log")
 
     def ready(address: str) -> None:
@@ -56,3 +61,21 @@ def serve(
             say(f"coordinator on {address}; operators use --config {paths.client}")
 
     run_async(run_until_signal(settings, SystemClock(), ready))
+
+
+@app.command()
+def rotate(
+    home: Annotated[Path, typer.Option(envvar="ROLLCALL_COORDINATOR_HOME", help="Its home.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+) -> None:
+    """Make the next authority, roster key and online key, beside the ones in use. They count from the
+    moment that operators have signed them with: rollcall keys rotate"""
+    import time
+
+    from coordinator.home import HomePaths, make_next_keys
+
+    keys = make_next_keys(HomePaths(home), time.time())
+    if as_json:
+        print_json({"online_key": keys.online.public.keyid, "roster_key": keys.roster.public.keyid})
+    else:
+        say("the next keys are made; operators sign them with: rollcall keys rotate")

@@ -62,8 +62,10 @@ def decide(rollout: Rollout, fleet: Fleet, now: float) -> Rollout:
 def _observe(node: RolloutNode, rollout: Rollout, fleet: Fleet, now: float) -> RolloutNode:
     """Where a node is, from its own last report; only a report of this very order counts."""
     view = fleet.nodes.get(node.name)
-    if view is None or node.state in FINAL:
+    if node.state in FINAL:
         return node
+    if view is None:
+        return _with(node, NodeState.FAILED, "it was revoked", now)
     upgrade = view.upgrade
     if upgrade is None or upgrade.order != node.order:
         return node

@@ -78,3 +78,33 @@ history = Table(
     Column("reason", Text, nullable=False),
     Index("history_by_rollout", "rollout"),
 )
+
+operator_tokens = Table(
+    "operator_tokens",
+    metadata,
+    Column("id", String(8), primary_key=True),
+    Column("name", String(32), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("expires", Float),
+    Column("revoked", Float),
+    Column("last_used", Float),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(128), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("prev", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+)

@@ -6,8 +6,6 @@ import asyncio
 import io
 import json
 import shutil
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,106 +17,19 @@ from agent.join import join
 from agent.layout import Layout
 from agent.releases import Releases
 from agent.trust import load_trust
-from coordinator.cli.client import Client
 from coordinator.home import HomePaths
-from coordinator.server import Settings, serve
+from coordinator.server import Settings
 from scripts.minifleet.workspace import free_port
 from shared.canonical import sha256_hex
-from shared.clock import SystemClock
 from shared.durable import write_durable
 from shared.errors import ConfigError, ConflictError, UntrustedError
-from shared.fleet import JoinToken
 from shared.http import RefusedError, session
 from shared.keys import SigningKey
 from shared.messages import Clear, Payload, Red, RedKind, Verdict, sign_message
-from shared.release import ReleaseManifest, sign_release
-from shared.report import NodeReport, ReadinessSummary, SyncRequest
+from shared.report import NodeReport, ReadinessSummary
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import client_context, unverified_context
-
-LOCK = json.dumps(
-    {
-        "lockfileVersion": 3,
-        "packages": {"node_modules/openclaw": {"version": "2026.9.6", "integrity": "sha512-x"}},
-    }
-).encode()
-
-
-@dataclass
-class Running:
-    root: Path
-    url: str
-    key: SigningKey
-    client: Client
-    task: asyncio.Task[None]
-    settings: Settings
-
-    async def post(self, path: str, body: object) -> dict[str, object]:
-        return dict(json.loads(await self.client.ask("POST", path, json.dumps(body).encode())))
-
-    async def token(self, ttl_s: float = 60) -> JoinToken:
-        return JoinToken.decode(
-            str((await self.post("/v1/node-tokens", {"ttl_s": ttl_s}))["token"])
-        )
-
-    async def publish(self, name: str = "2026.9.6") -> str:
-        manifest = ReleaseManifest(
-            name=name,
-            openclaw="2026.9.6",
-            dependencies={"openclaw": "2026.9.6"},
-            lock_sha256=sha256_hex(LOCK),
-            node_engine=">=24",
-            created=SystemClock().now(),
-            expires=SystemClock().now() + 3600,
-        )
-        release = sign_release(manifest, self.key)
-        await self.client.ask("PUT", f"/v1/blobs/{sha256_hex(LOCK)}", LOCK)
-        await self.client.ask("POST", "/v1/releases", release.envelope.encode())
-        return release.id
-
-
-async def start(root: Path, settings: Settings) -> asyncio.Task[None]:
-    ready = asyncio.Event()
-    task = asyncio.create_task(serve(settings, SystemClock(), lambda url: ready.set()))
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        waiting.cancel()
-        task.result()
-    return task
-
-
-@pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    key = SigningKey.generate()
-    port = free_port()
-    paths = HomePaths(tmp_path / "home")
-    settings = Settings(paths, "test", "127.0.0.1", port, None, [key.public])
-    task = await start(tmp_path, settings)
-    client = await asyncio.to_thread(Client, paths.client)
-    made = Running(tmp_path, f"https://127.0.0.1:{port}", key, client, task, settings)
-    yield made
-    made.task.cancel()
-    await asyncio.gather(made.task, return_exceptions=True)
-
-
-async def joined(running: Running, name: str, role: Role = Role.STABLE) -> Layout:
-    layout = Layout(running.root / name)
-    await join(layout, await running.token(), name, role)
-    return layout
-
-
-async def sync(
-    layout: Layout, report: NodeReport | None = None, messages: list[str] | None = None
-) -> object:
-    trust = await asyncio.to_thread(load_trust, layout)
-    context = await asyncio.to_thread(client_context, layout.tls.ca, layout.tls)
-    async with session(context=context) as client:
-        coordinator = Coordinator(client, trust.identity.url)
-        said = report or NodeReport(
-            node=trust.name, agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
-        )
-        return await coordinator.sync(SyncRequest(report=said, messages=messages or []))
+from tests.support.coordinatorkit import LOCK, Running, joined, start, sync
 
 
 async def test_a_node_joins_once_with_keys_that_it_made_itself(running: Running) -> None:
@@ -216,7 +127,7 @@ async def test_a_token_of_another_coordinator_is_not_believed(running: Running) 
 
 
 async def test_who_may_call_what(running: Running) -> None:
-    """Fault 35, as far as there are roles yet."""
+    """Fault 35, for those who have no role; test_access.py has the roles."""
     a, b = await joined(running, "a"), await joined(running, "b")
     node_context = await asyncio.to_thread(client_context, a.tls.ca, a.tls)
     async with (
@@ -239,8 +150,8 @@ async def test_who_may_call_what(running: Running) -> None:
             await status(nobody, "GET", "/v1/nodes", headers={"Authorization": "Bearer x"}) == 401
         )
         assert await status(nobody, "POST", "/v1/sync", data=b"{}") == 401
-        assert await status(node, "GET", "/v1/nodes") == 401
-        assert await status(node, "POST", "/v1/targets", data=b"{}") == 401
+        assert await status(node, "GET", "/v1/nodes") == 403
+        assert await status(node, "POST", "/v1/targets", data=b"{}") == 403
         assert await status(node, "GET", "/v1/releases") == 200
         assert await status(nobody, "GET", "/nowhere") == 404
         assert await status(nobody, "POST", "/v1/join", data=b"[" * 5000) == 400
@@ -316,9 +227,7 @@ async def test_a_restarted_coordinator_goes_on(running: Running) -> None:
     await sync(layout)
     await running.publish()
     begun = await running.post("/v1/targets", {"release": "2026.9.6", "soak_s": 1})
-    running.task.cancel()
-    await asyncio.gather(running.task, return_exceptions=True)
-    running.task = await start(running.root, running.settings)
+    await running.restart()
     async with asyncio.timeout(10):
         while True:
             answer = await sync(layout)
@@ -332,10 +241,10 @@ async def test_a_restarted_coordinator_goes_on(running: Running) -> None:
 
 async def test_a_second_coordinator_on_one_home_refuses(running: Running) -> None:
     with pytest.raises(ConflictError, match="in use"):
-        await start(running.root, running.settings)
+        await start(running.settings)
 
 
 async def test_a_first_start_needs_an_operators_key(tmp_path: Path) -> None:
     settings = Settings(HomePaths(tmp_path / "home"), "t", "127.0.0.1", free_port(), None, [])
     with pytest.raises(ConfigError, match="release key"):
-        await start(tmp_path, settings)
+        await start(settings)

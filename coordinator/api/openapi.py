@@ -1,0 +1,169 @@
+"""OpenAPI 3.1, made from the route table and the wire models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any, Literal
+
+from pydantic.json_schema import models_json_schema
+
+from coordinator.api.access import LEAST_ROLE, Allows
+from coordinator.api.routes import Media, Number, Resource, Route
+from shared.wire import Wire
+
+PROBLEM = "application/problem+json"
+Json = dict[str, Any]
+Mode = Literal["validation", "serialization"]
+Refs = dict[tuple[type[Wire], Mode], Json]
+
+
+class Problem(Wire):
+    """RFC 9457. `code` is stable; `remedy` says what to do next."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    remedy: str | None
+
+
+def describe(resources: Iterable[type[Resource]], version: str) -> Json:
+    routes = [route for resource in resources for route in resource.routes]
+    refs, schemas = _schemas(routes)
+    paths: dict[str, Json] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Rollcall coordinator",
+            "version": version,
+            "description": "Errors are problem documents (RFC 9457). Unknown fields are ignored.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "operator": {"type": "http", "scheme": "bearer"},
+                "node": {"type": "mutualTLS"},
+            },
+        },
+    }
+
+
+def _schemas(routes: Sequence[Route]) -> tuple[Refs, Json]:
+    """A model that is read and written has a schema for each: defaults make a field optional only in
+    what is read."""
+    wanted: dict[tuple[type[Wire], Mode], None] = {(Problem, "serialization"): None}
+    for route in routes:
+        if route.body is not None and not isinstance(route.body, Media):
+            wanted[(route.body, "validation")] = None
+        if route.answer is not None and not isinstance(route.answer, Media):
+            wanted[(route.answer, "serialization")] = None
+    refs, document = models_json_schema(list(wanted), ref_template="#/components/schemas/{model}")
+    return {(model, mode): ref for (model, mode), ref in refs.items()}, document["$defs"]  # type: ignore[misc]
+
+
+def _operation(route: Route, refs: Refs) -> Json:
+    operation: Json = {
+        "operationId": re.sub(r"\W+", "_", route.action).strip("_").lower(),
+        "summary": route.summary,
+        "description": _audience(route.allows),
+        "security": _security(route.allows),
+        "responses": _responses(route, refs),
+    }
+    parameters = [
+        *(_path_parameter(name, pattern) for name, pattern in route.parameters.items()),
+        *(_query_parameter(each) for each in route.query),
+    ]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "description": f"At most {route.limit} bytes.",
+            "content": _content(route.body, "validation", refs),
+        }
+    return operation
+
+
+def _audience(allows: Allows) -> str:
+    least = LEAST_ROLE.get(allows)
+    if allows is Allows.ANYONE:
+        return "For anyone."
+    if least is None:
+        return "For nodes of the roster."
+    also = ", and nodes of the roster" if allows is Allows.MEMBER else ""
+    return f"For operators with the role {least.value} or above{also}."
+
+
+def _security(allows: Allows) -> list[dict[str, list[str]]]:
+    """Either of the listed ones; the empty list means none."""
+    schemes = []
+    if allows in LEAST_ROLE:
+        schemes.append("operator")
+    if allows in (Allows.NODE, Allows.MEMBER):
+        schemes.append("node")
+    return [{scheme: []} for scheme in schemes]
+
+
+def _responses(route: Route, refs: Refs) -> Json:
+    answers: Json = {}
+    for status in route.success:
+        answers[str(status)] = {"description": HTTPStatus(status).phrase}
+        if route.answer is not None:
+            answers[str(status)]["content"] = _content(route.answer, "serialization", refs)
+    for status in sorted(_refusals(route)):
+        answers[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {PROBLEM: {"schema": refs[(Problem, "serialization")]}},
+        }
+        if status == HTTPStatus.UNAUTHORIZED:
+            answers[str(status)]["headers"] = _header("WWW-Authenticate", {"type": "string"})
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            answers[str(status)]["headers"] = _header("Retry-After", {"type": "integer"})
+    return answers
+
+
+def _refusals(route: Route) -> set[int]:
+    found = set(route.refusals)
+    if route.allows is not Allows.ANYONE:
+        found |= {401, 403, 429}
+    if route.parameters or route.query:
+        found |= {400}
+    if route.body is not None:
+        found |= {400, 413}
+    return found
+
+
+def _header(name: str, schema: Json) -> Json:
+    return {name: {"required": True, "schema": schema}}
+
+
+def _content(body: type[Wire] | Media, mode: Mode, refs: Refs) -> Json:
+    if isinstance(body, Media):
+        return {body.type: {}}
+    return {"application/json": {"schema": refs[(body, mode)]}}
+
+
+def _path_parameter(name: str, pattern: str) -> Json:
+    schema = {"type": "string", "pattern": f"^{pattern}$"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query_parameter(number: Number) -> Json:
+    return {
+        "name": number.name,
+        "in": "query",
+        "description": number.summary,
+        "schema": {
+            "type": "integer",
+            "minimum": number.lowest,
+            "maximum": number.highest,
+            "default": number.default,
+        },
+    }

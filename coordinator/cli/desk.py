@@ -1,0 +1,252 @@
+"""An operator's desk: the sealed keys, the metadata this operator trusts, and the way to publish."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.ceremony import Bundle, Published
+from coordinator.cli.client import Client
+from shared.canonical import parse_json, sha256_hex
+from shared.durable import private_directory, read_secret, write_durable
+from shared.errors import (
+    ConflictError,
+    NotFoundError,
+    UntrustedError,
+    UsageError,
+)
+from shared.fleet import CoordinatorKeys, FleetDocument
+from shared.http import RefusedError
+from shared.keys import OperatorKeys, SealedKey, SigningKey, load_operator_keys
+from shared.metadata import FLEET, name_of, operators_of, read_root, to_bytes
+from shared.terminal import say
+from shared.tufclient import TufClient
+
+DEFAULT_KEYS = Path("~/.config/rollcall/keys")
+DEFAULT_NAME = "operator"
+
+FolderOption = Annotated[
+    Path, typer.Option("--folder", envvar="ROLLCALL_KEYS", help="Where the operator's keys are.")
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Whose keys, when the folder holds more than one's.")
+]
+PassphraseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        envvar="ROLLCALL_PASSPHRASE_FILE",
+        help="A file (0600) with the passphrase; asked for when absent.",
+    ),
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Sign without asking.")]
+
+
+class Desk:
+    """One folder (0700). Private keys are only ever opened to sign, and one at a time."""
+
+    def __init__(self, folder: Path, name: str | None, passphrase_file: Path | None) -> None:
+        self.folder = folder.expanduser()
+        self._name, self._passphrase_file = name, passphrase_file
+        self._passphrase: str | None = None
+        self._tuf = TufClient(self.folder / "trust")
+
+    @property
+    def name(self) -> str:
+        """Raises UsageError when it is not clear whose keys are meant."""
+        if self._name is not None:
+            return self._name
+        found = sorted(path.name.removesuffix(".root.key") for path in self._keys("*.root.key"))
+        if len(found) > 1:
+            raise UsageError(
+                f"{self.folder} has keys of {', '.join(found)}", remedy="say whose with --name"
+            )
+        return found[0] if found else DEFAULT_NAME
+
+    def _keys(self, pattern: str) -> list[Path]:
+        return list(self.folder.glob(pattern)) if self.folder.is_dir() else []
+
+    def has_keys(self) -> bool:
+        return (self.folder / f"{self.name}.root.key").exists()
+
+    def public(self) -> OperatorKeys:
+        return load_operator_keys(self.folder / f"{self.name}.pub")
+
+    def make_keys(self, name: str) -> OperatorKeys:
+        """Raises ConflictError when they exist: nodes may trust them."""
+        private_directory(self.folder)
+        if (self.folder / f"{name}.root.key").exists():
+            raise ConflictError(
+                f"{self.folder / name}.root.key exists", remedy="keep it: nodes may trust it"
+            )
+        passphrase = self._ask_passphrase(confirm=True)
+        root, targets = SigningKey.generate(), SigningKey.generate()
+        public = OperatorKeys(name=name, root=root.public, targets=targets.public)
+        for role, key in (("targets", targets), ("root", root)):
+            sealed = key.seal(passphrase).canonical()
+            write_durable(self.folder / f"{name}.{role}.key", sealed)
+        write_durable(self.folder / f"{name}.pub", public.canonical(), mode=0o644)
+        self._name = name
+        return public
+
+    def _open(self, role: str) -> SigningKey:
+        path = self.folder / f"{self.name}.{role}.key"
+        if not path.exists():
+            raise UsageError(f"{path} does not exist", remedy="make it once with: rollcall keys make")
+        sealed = SealedKey.from_bytes(read_secret(path))
+        return sealed.open(self._ask_passphrase(confirm=False))
+
+    def _ask_passphrase(self, *, confirm: bool) -> str:
+        if self._passphrase is None and self._passphrase_file is not None:
+            self._passphrase = read_secret(self._passphrase_file.expanduser()).decode().strip()
+        if self._passphrase is None:
+            if not sys.stdin.isatty():
+                raise UsageError(
+                    "there is no terminal to ask for the passphrase at",
+                    remedy="name a file that holds it with --passphrase-file",
+                )
+            asked: str = typer.prompt(
+                f"passphrase of {self.name}", hide_input=True, confirmation_prompt=confirm, err=True
+            )
+            self._passphrase = asked
+        return self._passphrase
+
+    def trust(self, root: bytes) -> None:
+        """Take this root as the one that everything else must follow from."""
+        private_directory(self.folder)
+        TufClient.create(self.folder / "trust", root)
+
+    def trusts_something(self) -> bool:
+        return (self.folder / "trust" / "anchor.json").exists()
+
+    def coordinator(self, client: Client) -> CoordinatorKeys:
+        return CoordinatorKeys.from_value(client.get("/v1/coordinator"))
+
+    def published(self, client: Client) -> Published:
+        """What is in force, verified from this operator's own anchor."""
+        if not self.trusts_something():
+            raise UntrustedError(
+                f"{self.folder} trusts no root yet",
+                remedy="a new fleet: rollcall keys init; an existing one: rollcall keys trust",
+            )
+        _, fleet = self._tuf.refresh(lambda path: fetch(client, path))
+        roots = sorted(
+            (self.folder / "trust" / "current" / "root_history").glob("*.root.json"),
+            key=lambda path: int(path.name.split(".")[0]),
+        )
+        return Published(
+            roots=[path.read_bytes() for path in roots],
+            root=self._tuf.root(),
+            targets=self._tuf.targets(),
+            fleet=fleet,
+        )
+
+    def known(self) -> Published | None:
+        """What this operator saw last, without asking anybody; None before that."""
+        view = self._tuf.view() if self.trusts_something() else None
+        if view is None:
+            return None
+        raw = self._tuf.kept(view.targets[FLEET].sha256)
+        if raw is None:
+            return None
+        return Published([], self._tuf.root(), self._tuf.targets(), FleetDocument.from_bytes(raw))
+
+    def keys(self) -> tuple[SigningKey, SigningKey]:
+        """The operator's root and targets key, opened."""
+        return self._open("root"), self._open("targets")
+
+    def sign(self, bundle: Bundle, published: Published | None) -> None:
+        bundle.sign(*self.keys(), None if published is None else published.root.signed)
+
+
+def fetch(client: Client, path: str) -> bytes:
+    try:
+        return asyncio.run(client.ask("GET", f"/tuf/{path}"))
+    except RefusedError as error:
+        if error.status == 404:
+            raise NotFoundError(f"the coordinator has no {path}") from error
+        raise
+
+
+def publish(client: Client, bundle: Bundle) -> dict[str, object]:
+    """The files first: metadata that names files which are not there is refused."""
+    for sha256, body in bundle.blobs.items():
+        client.send("PUT", f"/v1/blobs/{sha256}", body)
+    raw = asyncio.run(client.ask("POST", "/v1/trust", bundle.offer().canonical()))
+    return dict(parse_json(raw))
+
+
+def describe(bundle: Bundle, published: Published | None) -> list[str]:
+    """What a signature on this bundle would mean, compared with what is in force."""
+    lines = []
+    if bundle.root is not None:
+        root = bundle.root.signed
+        holders = ", ".join(_holders(bundle))
+        lines.append(
+            f"root {root.version}: {root.roles['root'].threshold} of {holders}, until {root.expires:%Y-%m-%d}"
+        )
+    if bundle.targets is None:
+        return lines
+    targets = bundle.targets.signed
+    lines.append(f"targets {targets.version}, until {targets.expires:%Y-%m-%d}")
+    before = {} if published is None else published.targets.signed.targets
+    for path, file in sorted(targets.targets.items()):
+        known = before.get(path)
+        if known is None or known.hashes != file.hashes:
+            lines.append(f"  {'adds' if known is None else 'CHANGES'} {_label(path, bundle)}")
+    lines += [f"  withdraws {name_of(path)}" for path in sorted(before.keys() - targets.targets)]
+    return lines
+
+
+def _holders(bundle: Bundle) -> list[str]:
+    return [] if bundle.root is None else [each.name for each in operators_of(bundle.root.signed)]
+
+
+def _label(path: str, bundle: Bundle) -> str:
+    if path == FLEET:
+        return "the fleet document (authorities and roster key)"
+    for manifest in bundle.manifests():
+        if manifest.name == name_of(path):
+            plugins = ", ".join(f"{n} {v}" for n, v in manifest.plugins.items()) or "no plugins"
+            floor = f", floor {manifest.floor.name}" if manifest.floor else ""
+            ends = time.strftime("%Y-%m-%d", time.gmtime(manifest.expires))
+            return (
+                f"release {manifest.name}: OpenClaw {manifest.openclaw}, {plugins}, "
+                f"lock {manifest.lock_sha256[:16]}{floor}, until {ends}"
+            )
+    return path
+
+
+def sign_and_tell(
+    desk: Desk, bundle: Bundle, published: Published | None, folder: Path, *, yes: bool
+) -> int:
+    """Show, ask, sign, and keep the bundle. Returns how many signatures are still missing."""
+    for line in describe(bundle, published):
+        say(line)
+    if not yes and sys.stdin.isatty():
+        typer.confirm("sign this?", abort=True, err=True)
+    desk.sign(bundle, published)
+    bundle.save(folder)
+    root = None if published is None else published.root.signed
+    missing = bundle.missing(root)
+    say(f"signed by {', '.join(bundle.signed_by(root))}; {missing} more needed" if missing else "signed")
+    return missing
+
+
+def first_root(bundle: Bundle) -> bytes:
+    if bundle.root is None:
+        raise NotFoundError("the bundle has no root")
+    return to_bytes(bundle.root)
+
+
+def newest_root(client: Client) -> bytes:
+    """The newest root that the coordinator has, not verified: for a person to compare."""
+    state = client.get("/v1/trust")
+    raw = fetch(client, f"{state['root']}.root.json")
+    read_root(raw)
+    return raw

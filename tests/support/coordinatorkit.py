@@ -1,0 +1,166 @@
+"""A real coordinator for tests: its own listener with TLS on loopback, its own database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.coordinator import Coordinator
+from agent.join import join
+from agent.layout import Layout
+from agent.trust import load_trust
+from coordinator.cli.client import Client
+from coordinator.home import HomePaths
+from coordinator.server import Settings, serve
+from scripts.minifleet.workspace import free_port
+from shared.canonical import sha256_hex
+from shared.clock import Clock, SystemClock
+from shared.fleet import JoinToken
+from shared.http import session
+from shared.keys import SigningKey
+from shared.messages import Verdict
+from shared.release import ReleaseManifest, sign_release
+from shared.report import NodeReport, ReadinessSummary, SyncRequest
+from shared.roster import COORDINATOR_HOST, Role
+from shared.tls import client_context, unverified_context
+
+LOCK = json.dumps(
+    {
+        "lockfileVersion": 3,
+        "packages": {"node_modules/openclaw": {"version": "2026.9.6", "integrity": "sha512-x"}},
+    }
+).encode()
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+@dataclass
+class Running:
+    """`client` has the first admin's token."""
+
+    root: Path
+    url: str
+    key: SigningKey
+    client: Client
+    task: asyncio.Task[None]
+    settings: Settings
+
+    async def post(self, path: str, body: object) -> dict[str, Any]:
+        return dict(json.loads(await self.client.ask("POST", path, json.dumps(body).encode())))
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return dict(json.loads(await self.client.ask("GET", path)))
+
+    async def token(self, ttl_s: float = 60) -> JoinToken:
+        return JoinToken.decode(
+            str((await self.post("/v1/node-tokens", {"ttl_s": ttl_s}))["token"])
+        )
+
+    async def operator(self, role: str, ttl_s: float = 3600) -> dict[str, Any]:
+        """A new operator token, as the API answers."""
+        asked = {"name": f"a-{role}", "role": role, "ttl_s": ttl_s}
+        return await self.post("/v1/operator-tokens", asked)
+
+    async def reply(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        node: Layout | None = None,
+        body: bytes | None = None,
+    ) -> Reply:
+        """What a caller gets who shows this token, this node's certificate, or nothing."""
+        context = unverified_context()
+        if node is not None:
+            context = await asyncio.to_thread(client_context, node.tls.ca, node.tls)
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with (
+            session(context=context, headers=headers) as client,
+            client.request(
+                method, self.url + path, data=body, server_hostname=COORDINATOR_HOST
+            ) as answer,
+        ):
+            raw = await answer.read()
+            value = json.loads(raw) if raw and answer.content_type.endswith("json") else {}
+            return Reply(answer.status, dict(answer.headers), value)
+
+    async def publish(self, name: str = "2026.9.6") -> str:
+        manifest = ReleaseManifest(
+            name=name,
+            openclaw="2026.9.6",
+            dependencies={"openclaw": "2026.9.6"},
+            lock_sha256=sha256_hex(LOCK),
+            node_engine=">=24",
+            created=SystemClock().now(),
+            expires=SystemClock().now() + 3600,
+        )
+        release = sign_release(manifest, self.key)
+        await self.client.ask("PUT", f"/v1/blobs/{sha256_hex(LOCK)}", LOCK)
+        await self.client.ask("POST", "/v1/releases", release.envelope.encode())
+        return release.id
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def restart(self, clock: Clock | None = None) -> None:
+        await self.stop()
+        self.task = await start(self.settings, clock)
+
+
+async def start(settings: Settings, clock: Clock | None = None) -> asyncio.Task[None]:
+    """Returns when requests are answered; raises what kept it from that."""
+    ready = asyncio.Event()
+    work = serve(settings, clock or SystemClock(), lambda url: ready.set())
+    task = asyncio.create_task(work)
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        waiting.cancel()
+        task.result()
+    return task
+
+
+@asynccontextmanager
+async def run_coordinator(root: Path) -> AsyncIterator[Running]:
+    key = SigningKey.generate()
+    port = free_port()
+    paths = HomePaths(root / "home")
+    settings = Settings(paths, "test", "127.0.0.1", port, None, [key.public])
+    task = await start(settings)
+    client = await asyncio.to_thread(Client, paths.client)
+    made = Running(root, f"https://127.0.0.1:{port}", key, client, task, settings)
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+async def joined(running: Running, name: str, role: Role = Role.STABLE) -> Layout:
+    layout = Layout(running.root / name)
+    await join(layout, await running.token(), name, role)
+    return layout
+
+
+async def sync(
+    layout: Layout, report: NodeReport | None = None, messages: list[str] | None = None
+) -> object:
+    trust = await asyncio.to_thread(load_trust, layout)
+    context = await asyncio.to_thread(client_context, layout.tls.ca, layout.tls)
+    async with session(context=context) as client:
+        coordinator = Coordinator(client, trust.identity.url)
+        said = report or NodeReport(
+            node=trust.name, agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
+        )
+        return await coordinator.sync(SyncRequest(report=said, messages=messages or []))
