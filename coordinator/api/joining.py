@@ -49,6 +49,7 @@ class Joining(Resource):
         expires = self._clock.now() + asked.ttl_s
         await self._queries.forget_tokens(self._clock.now())
         await self._queries.add_token(sha256_hex(secret.encode()), expires)
+        call.detail = f"good for {asked.ttl_s:.0f} s"
         token = JoinToken(url=self._url, secret=secret, fleet_sha256=self._keys.fleet.sha256)
         return TokenAnswer(token=token.encode(), expires=expires)
 
