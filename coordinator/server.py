@@ -12,7 +12,7 @@ from pathlib import Path
 
 from coordinator import __version__
 from coordinator.api.about import AboutApi
-from coordinator.api.access import Access, FailedLogins
+from coordinator.api.access import NOBODY, Access, FailedLogins
 from coordinator.api.alerts import AlertsApi
 from coordinator.api.audit import AuditApi
 from coordinator.api.joining import Joining
@@ -24,6 +24,7 @@ from coordinator.api.routes import Gate, Resource
 from coordinator.api.sync import SyncApi
 from coordinator.api.table import description
 from coordinator.api.trust import TrustApi
+from coordinator.audit import Entry
 from coordinator.blobs import Blobs
 from coordinator.fleet import FleetState
 from coordinator.home import HomePaths, open_home, write_client_config, write_tls
@@ -86,8 +87,8 @@ class Coordinator:
         await self._fleet.publish_roster()
         self._engine = Engine(queries, self._fleet, self._notifier, clock)
         operators, audit = Operators(database), AuditLog(database)
-        await ensure_admin(operators, paths.token, clock.now())
         recorder = Recorder(audit, clock)
+        await ensure_admin(operators, recorder, paths.token, clock.now())
         stack.push_async_callback(recorder.settle, all_windows=True)
         releases = ReleasesApi(self._repository, blobs)
         resources: tuple[Resource, ...] = (
@@ -149,20 +150,33 @@ async def serve(settings: Settings, clock: Clock, on_ready: Callable[[str], None
         await coordinator.run(on_ready)
 
 
-async def ensure_admin(operators: Operators, file: Path, now: float) -> None:
+async def ensure_admin(operators: Operators, recorder: Recorder, file: Path, now: float) -> None:
     """There is always somebody who can make tokens: the first start takes over the token in `file`,
     which a home from before tokens had roles has too; a start at which every admin's token has expired
     or is revoked makes a new one and writes it there. Whoever holds the home holds the fleet anyway.
     """
     if await operators.has_admin(now):
         return
+    reason = "the first start"
     if await operators.all():
+        reason = "no admin's token was valid any more"
         await asyncio.to_thread(write_durable, file, make_token().encode())
     text = TokenText.parse((await asyncio.to_thread(read_secret, file)).decode().strip())
     token = OperatorToken(
         id=text.id, name="first", role=OperatorRole.ADMIN, created=now, created_by="coordinator"
     )
     await operators.add(token, text.sha256)
+    await recorder.record(
+        Entry(
+            who="coordinator",
+            role=NOBODY,
+            address=NOBODY,
+            action="admin token at start",
+            subject=token.who,
+            status=201,
+            detail=reason,
+        )
+    )
 
 
 async def run_until_signal(

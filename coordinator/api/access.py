@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
@@ -20,6 +20,7 @@ from shared.errors import RollcallError, UntrustedError
 from shared.http import caller as node_of
 
 NOBODY = "-"
+NODE = "node"
 MAX_FAILURES = 10
 FAILURE_WINDOW_S = 60.0
 MAX_ADDRESSES = 4096
@@ -120,8 +121,6 @@ class Caller:
 
 
 class Access:
-    NODE_ROLE: ClassVar[str] = "node"
-
     def __init__(
         self, fleet: FleetState, operators: Operators, failures: FailureLimit, clock: Clock
     ) -> None:
@@ -138,7 +137,7 @@ class Access:
         node = node_of(request)
         if node is None:
             return Caller(address)
-        return Caller(address, node, self.NODE_ROLE, node=node)
+        return Caller(address, node, NODE, node=node)
 
     async def _operator(self, header: str, address: str) -> Caller:
         """Expired and revoked are said only to the bearer of the right secret.

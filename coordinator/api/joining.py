@@ -90,6 +90,7 @@ class Joining(Resource):
         terms = TokenTerms(now + asked.ttl_s, asked.name, asked.role, asked.site, asked.rejoin)
         await self._nodes.add_token(sha256_hex(secret.encode()), terms, now)
         call.subject = asked.name or "any node"
+        call.detail = f"good for {asked.ttl_s:.0f} s"
         token = JoinToken(
             url=self._url,
             secret=secret,

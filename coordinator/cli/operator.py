@@ -50,7 +50,7 @@ def create_token(
     made = NewOperatorToken.from_value(client.post("/v1/operator-tokens", asked))
     if files is not None:
         files.write(client, made.token)
-        say(f"{made.who} is ready: rollcall --config {files.config}")
+        say(f"{made.who} uses --config {files.config}")
     if as_json:
         print_json(made.model_dump(mode="json"))
     elif files is None:

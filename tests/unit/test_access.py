@@ -170,6 +170,8 @@ async def test_a_start_without_any_valid_admin_makes_one(running: Running) -> No
     assert (await running.reply("GET", "/v1/nodes", token=old)).status == 401
     await running.restart()
     assert admin(running) != old
+    rows = (await running.get("/v1/audit"))["rows"]
+    assert rows[-1]["detail"] == "no admin's token was valid any more"
     assert await running.get("/v1/nodes") == {"nodes": []}
     assert (await running.reply("GET", "/v1/nodes", token=old)).status == 401
 
