@@ -1,4 +1,4 @@
-"""The agent's three doors: loopback HTTP that reads, mutual TLS for peers, a private socket that acts."""
+"""Two of the agent's doors: loopback HTTP that reads, and a private socket that acts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Protocol
 
 from aiohttp import web
 
-from agent.trust import Trust
-from shared.errors import BadInputError, NotFoundError, UntrustedError
-from shared.http import application, caller, read_body, read_wire, wire_response
+from shared.errors import BadInputError
+from shared.http import application, read_wire, wire_response
 from shared.messages import Verdict
-from shared.metadata import SERVED
 from shared.readiness import ReadinessDocument
 from shared.report import NodeReport
-from shared.roster import MAX_ROSTER_BYTES
 from shared.wire import Reason, Wire
 
 MAX_NONCE = 64
@@ -38,21 +35,6 @@ class Facade(Protocol):
     async def roll_back(self, reason: str) -> NodeReport: ...
     async def clear(self, key: str, reason: str) -> None: ...
     async def change_keys(self) -> str: ...
-
-
-class PeerFacade(Protocol):
-    async def receive(self, raw: bytes) -> bytes: ...
-    async def events(self) -> list[str]: ...
-
-
-class RosterFacade(Protocol):
-    def number(self) -> Wire: ...
-    def roster(self) -> bytes: ...
-    async def receive(self, peer: str, raw: bytes) -> Wire: ...
-
-
-class RepositoryFacade(Protocol):
-    async def serve(self, path: str) -> bytes: ...
 
 
 def reading_app(facade: Facade) -> web.Application:
@@ -80,65 +62,6 @@ def reading_app(facade: Facade) -> web.Application:
     app.router.add_get("/v1/readiness", readiness_route(facade))
     app.router.add_get("/v1/status", status)
     return app
-
-
-def peer_app(
-    facade: Facade,
-    mesh: PeerFacade,
-    rosters: RosterFacade,
-    repository: RepositoryFacade,
-    trust: Trust,
-) -> web.Application:
-    """For nodes of the roster only; who they are is what their certificate says."""
-    app = application()
-
-    def member(
-        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            if _peer(request) not in trust.peer_names():
-                raise UntrustedError("only nodes of this fleet's roster are answered here")
-            return await handler(request)
-
-        return guarded
-
-    async def messages(request: web.Request) -> web.Response:
-        ack = await mesh.receive(await read_body(request))
-        return web.Response(body=ack, content_type="application/json")
-
-    async def events(_: web.Request) -> web.Response:
-        return web.json_response(await mesh.events())
-
-    async def number(_: web.Request) -> web.Response:
-        return wire_response(rosters.number())
-
-    async def roster(_: web.Request) -> web.Response:
-        return web.Response(body=rosters.roster(), content_type="application/json")
-
-    async def take_roster(request: web.Request) -> web.Response:
-        raw = await read_body(request, limit=MAX_ROSTER_BYTES)
-        return wire_response(await rosters.receive(_peer(request), raw))
-
-    async def tuf(request: web.Request) -> web.Response:
-        path = request.match_info["path"]
-        if SERVED.fullmatch(path) is None:
-            raise NotFoundError("there is no such file in a repository")
-        return web.Response(
-            body=await repository.serve(path), content_type="application/octet-stream"
-        )
-
-    app.router.add_get("/v1/peer/roster/number", member(number))
-    app.router.add_get("/v1/peer/roster", member(roster))
-    app.router.add_post("/v1/peer/roster", member(take_roster))
-    app.router.add_get("/v1/peer/tuf/{path:.+}", member(tuf))
-    app.router.add_post("/v1/peer/messages", member(messages))
-    app.router.add_get("/v1/peer/events", member(events))
-    app.router.add_get("/v1/readiness", member(readiness_route(facade)))
-    return app
-
-
-def _peer(request: web.Request) -> str:
-    return caller(request) or ""
 
 
 def readiness_route(facade: Facade) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

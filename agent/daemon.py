@@ -13,7 +13,7 @@ from functools import partial
 from aiohttp import web
 
 from agent.alarm import Alarms
-from agent.api import control_app, peer_app, reading_app
+from agent.api import control_app, reading_app
 from agent.changes import Changes
 from agent.conductor import Conductor
 from agent.config import AgentConfig, parse_static
@@ -22,6 +22,7 @@ from agent.dialler import Dialler
 from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
+from agent.peer_api import PeerApi
 from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
@@ -259,7 +260,7 @@ class Daemon:
         """Open all doors; the port that peers dial."""
         peers, api = self._config.peers, self._config.api
         for_peers = Server(
-            peer_app(self, self.mesh, self._gossip, self._releases, self._trust),
+            PeerApi(self._trust, self.mesh, self._gossip, self._releases).application(self),
             peers.host,
             peers.port,
             server_context(self._layout.tls, require_client=True),

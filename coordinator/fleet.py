@@ -8,8 +8,8 @@ import structlog
 
 from coordinator.home import KeyRing
 from coordinator.notifier import Notifier
-from coordinator.rollout.decide import Fleet
 from coordinator.repository import Repository
+from coordinator.rollout.decide import Fleet
 from coordinator.store.nodes import NodeQueries, StoredNode
 from coordinator.store.queries import Queries
 from shared.canonical import sha256_hex
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 class FleetState:
     """Reports are kept as they come; signed messages only when their signature holds."""
 
-    def __init__(  # noqa: PLR0913 - the parts that it joins
+    def __init__(
         self,
         queries: Queries,
         nodes: NodeQueries,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from coordinator import __version__
 from coordinator.api.about import AboutApi
-from coordinator.api.access import NOBODY, Access, FailedLogins
+from coordinator.api.access import FAILURE_WINDOW_S, MAX_FAILURES, NOBODY, Access
 from coordinator.api.alerts import AlertsApi
 from coordinator.api.audit import AuditApi
 from coordinator.api.joining import Joining
@@ -40,6 +40,7 @@ from coordinator.store.queries import Queries
 from shared.clock import Clock
 from shared.durable import hold_lock, read_secret, write_durable
 from shared.listener import Server
+from shared.ratelimit import RateLimit
 from shared.tls import server_context
 
 FRESHEN_EVERY_S = 60.0
@@ -104,7 +105,8 @@ class Coordinator:
             AlertsApi(self._repository, self._fleet),
             AuditApi(audit, recorder),
         )
-        gate = Gate(Access(self._fleet, operators, FailedLogins(clock), clock), recorder)
+        failures = RateLimit(clock, failures=MAX_FAILURES, window_s=FAILURE_WINDOW_S)
+        gate = Gate(Access(self._fleet, operators, failures, clock), recorder)
         await asyncio.to_thread(write_client_config, paths, self.url)
         self._server = Server(
             gate.application(resources),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from aiohttp import web
 
@@ -18,12 +16,12 @@ from coordinator.store.operators import Operators
 from shared.clock import Clock
 from shared.errors import RollcallError, UntrustedError
 from shared.http import caller as node_of
+from shared.ratelimit import RateLimit
 
 NOBODY = "-"
 NODE = "node"
 MAX_FAILURES = 10
 FAILURE_WINDOW_S = 60.0
-MAX_ADDRESSES = 4096
 _NO_HASH = "0" * 64
 
 
@@ -77,37 +75,6 @@ class TooManyFailuresError(AccessError):
         self.headers = {"Retry-After": str(seconds)}
 
 
-class FailureLimit(Protocol):
-    """Counts failures by key, which is an address here."""
-
-    def wait(self, key: str) -> float:
-        """Seconds until the next failure is within the limit again; 0 when it is now."""
-        ...
-
-    def failed(self, key: str) -> None: ...
-
-
-class FailedLogins:
-    """At most `MAX_FAILURES` in `FAILURE_WINDOW_S` for each address; the addresses that failed longest
-    ago are forgotten first, so that a flood from many does not fill the memory."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def wait(self, key: str) -> float:
-        failures = self._failures.get(key)
-        if failures is None or len(failures) < MAX_FAILURES:
-            return 0.0
-        return max(0.0, failures[0] + FAILURE_WINDOW_S - self._clock.monotonic())
-
-    def failed(self, key: str) -> None:
-        self._failures.setdefault(key, deque(maxlen=MAX_FAILURES)).append(self._clock.monotonic())
-        self._failures.move_to_end(key)
-        if len(self._failures) > MAX_ADDRESSES:
-            self._failures.popitem(last=False)
-
-
 @dataclass(frozen=True)
 class Caller:
     """`who` and `role` are proven, or ``-``. `refusal` is why a token that was shown does not count."""
@@ -122,7 +89,7 @@ class Caller:
 
 class Access:
     def __init__(
-        self, fleet: FleetState, operators: Operators, failures: FailureLimit, clock: Clock
+        self, fleet: FleetState, operators: Operators, failures: RateLimit, clock: Clock
     ) -> None:
         self._fleet, self._operators = fleet, operators
         self._failures, self._clock = failures, clock
@@ -162,7 +129,7 @@ class Access:
         return Caller(address, token.who, token.role, operator=token)
 
     def _failure(self, address: str, reason: str) -> AccessError:
-        wait = self._failures.wait(address)
+        wait = self._failures.allowed(address)
         if wait > 0:
             return TooManyFailuresError(wait)
         self._failures.failed(address)

@@ -12,7 +12,7 @@ import typer
 
 from coordinator.ceremony import Bundle, Published
 from coordinator.cli.client import Client
-from shared.canonical import parse_json, sha256_hex
+from shared.canonical import parse_json
 from shared.durable import private_directory, read_secret, write_durable
 from shared.errors import (
     ConflictError,
@@ -97,7 +97,9 @@ class Desk:
     def _open(self, role: str) -> SigningKey:
         path = self.folder / f"{self.name}.{role}.key"
         if not path.exists():
-            raise UsageError(f"{path} does not exist", remedy="make it once with: rollcall keys make")
+            raise UsageError(
+                f"{path} does not exist", remedy="make it once with: rollcall keys make"
+            )
         sealed = SealedKey.from_bytes(read_secret(path))
         return sealed.open(self._ask_passphrase(confirm=False))
 
@@ -234,7 +236,11 @@ def sign_and_tell(
     bundle.save(folder)
     root = None if published is None else published.root.signed
     missing = bundle.missing(root)
-    say(f"signed by {', '.join(bundle.signed_by(root))}; {missing} more needed" if missing else "signed")
+    say(
+        f"signed by {', '.join(bundle.signed_by(root))}; {missing} more needed"
+        if missing
+        else "signed"
+    )
     return missing
 
 

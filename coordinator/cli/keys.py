@@ -217,7 +217,9 @@ def show(
         print_json(value)
         return
     say(f"root {root.version} until {root.expires:%Y-%m-%d}, sha256 {value['root_sha256']}")
-    say(f"  {value['threshold']} of {', '.join(each.name for each in operators_of(root))} must sign")
+    say(
+        f"  {value['threshold']} of {', '.join(each.name for each in operators_of(root))} must sign"
+    )
     say(f"targets {targets.version} until {targets.expires:%Y-%m-%d}")
     say(f"fleet document {published.fleet.version}, {value['authorities']} TLS authority in force")
 

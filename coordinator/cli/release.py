@@ -60,7 +60,9 @@ def create(
     ] = None,
     migration: Annotated[
         list[str] | None,
-        typer.Option(help="ID=WORDS of a call of the new openclaw on each node. May be given again."),
+        typer.Option(
+            help="ID=WORDS of a call of the new openclaw on each node. May be given again."
+        ),
     ] = None,
     agent_wheel: Annotated[
         Path | None, typer.Option(help="The agent's wheel that goes with this release.")

@@ -126,17 +126,32 @@ class MiniFleet:
 
     async def open(self) -> None:
         """Coordinator up, three nodes joined, agents up; nobody runs OpenClaw yet."""
-        keys = self.root / "operator"
-        await self.rollcall("keys", "init", "--folder", str(keys))
-        self.start_coordinator(keys / "release.pub")
+        self.start_coordinator()
         await self._wait_for(self.config)
         await self._until_answering()
+        await self._sign_fleet()
         self.answering.set()
         await together(*(self._join(node) for node in self.nodes))
         for node in self.nodes:
             self.start_agent(node)
 
-    def start_coordinator(self, public_key: Path) -> None:
+    async def _sign_fleet(self) -> None:
+        """Throw-away operator's keys, under a throw-away passphrase."""
+        self.passphrase.write_text(secrets.token_hex(16))
+        self.passphrase.chmod(0o600)
+        bundle = str(self.root / "fleet.bundle")
+        await self.rollcall("keys", "init", *self.desk(), "--out", bundle, "--yes")
+
+    @property
+    def passphrase(self) -> Path:
+        return self.root / "passphrase"
+
+    def desk(self) -> list[str]:
+        """Options of every command that signs."""
+        folder = str(self.root / "operator")
+        return ["--folder", folder, "--passphrase-file", str(self.passphrase)]
+
+    def start_coordinator(self) -> None:
         home = self.root / "coordinator"
         home.mkdir(exist_ok=True)
         argv = [
@@ -149,8 +164,6 @@ class MiniFleet:
             "demo",
             "--listen",
             f"127.0.0.1:{self.coordinator_port}",
-            "--release-key",
-            str(public_key),
         ]
         self.supervisor.start(
             "coordinator", argv, self.workspace.environment(), self.root / "coordinator.out"
@@ -243,9 +256,9 @@ prove_timeout = {pace.prove_timeout_s}
         artifacts = dict(bad.artifacts)
         if self.standin:
             artifacts["openclaw"] = await pack_standin(self.npm, version, self.packages)
-        words = ["release", "create", version, "--key", str(self.root / "operator" / "release.key")]
+        words = ["release", "create", version, *self.desk(), "--publish", "--yes"]
         words += ["--node", str(self.tools.node), "--npm", str(self.tools.npm_cli)]
-        words += [] if name is None else ["--name", name]
+        words += [] if name is None else ["--as", name]
         for package, path in artifacts.items():
             words += ["--artifact", f"{package}={path}"]
         if bad.overlay:
