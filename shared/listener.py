@@ -1,9 +1,9 @@
 """The server side of HTTP: aiohttp behind a listener that bounds what strangers may hold open (fault 29).
 
-aiohttp 3.14 ends a silent connection by its keep-alive timer only, leaves the TLS handshake to
-asyncio's 60 s, and does not count. asyncio tells a protocol of a TLS connection after the handshake,
-so whoever wants to count and end connections in their handshake has to accept them himself; the rest
-is left to `connect_accepted_socket`.
+aiohttp 3.14 ends a silent connection by its keep-alive timer only, waits for ever for a client that
+does not take its answer, leaves the TLS handshake to asyncio's 60 s, and does not count. asyncio
+tells a protocol of a TLS connection after the handshake, so whoever wants to count and end those in
+their handshake has to accept them himself; `connect_accepted_socket` does the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import socket
 import ssl
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,6 @@ from shared.errors import BadInputError, RollcallError
 from shared.http import KEEPALIVE_S, Handler, guard, problem
 
 BACKLOG = 256
-ACCEPTED_AT_ONCE = 16
-"""Then the event loop has its turn: a flood of connections must not keep requests waiting."""
 ACCEPT_RETRY_S = 0.1
 COMPLAINT_S = 60.0
 SHUTDOWN_S = 2.0
@@ -48,11 +47,34 @@ log = structlog.get_logger()
 @dataclass(frozen=True)
 class Limits:
     """`handshake_s`: from the accepted connection to the end of TLS's handshake; `head_s`: from there,
-    or from a later request's first byte, to the end of the request's head, in seconds."""
+    or from a later request's first byte, to the end of the request's head; `stall_s`: how long none of
+    an answer may be taken. In seconds."""
 
     connections: int = 1024
     handshake_s: float = 10.0
     head_s: float = 10.0
+    stall_s: float = 30.0
+
+
+class Deadline:
+    """Calls `missed` unless it is stopped in time. Starting it while it runs does not put it off."""
+
+    def __init__(self, missed: Callable[[], None]) -> None:
+        self._missed = missed
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._miss)
+
+    def _miss(self) -> None:
+        self._timer = None
+        self._missed()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Connection(web.RequestHandler):
@@ -63,29 +85,51 @@ class Connection(web.RequestHandler):
     """
 
     def __init__(
-        self, manager: web.Server, crowd: Crowd, accepted: socket.socket, head_s: float
+        self, manager: web.Server, crowd: Crowd, accepted: socket.socket, limits: Limits
     ) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **HANDLER_OPTIONS)
-        self._crowd, self._accepted, self._head_s = crowd, accepted, head_s
-        self._deadline: asyncio.TimerHandle | None = None
+        self._crowd, self._accepted, self._limits = crowd, accepted, limits
+        self._head, self._stall = Deadline(self.end), Deadline(self._end_if_stalled)
+        self._unsent = 0
         self._idle = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._start_deadline()
+        self._head.start(self._limits.head_s)
 
     def data_received(self, data: bytes) -> None:
-        if data and self._idle and self._deadline is None:
-            self._start_deadline()
+        if data and self._idle:
+            self._head.start(self._limits.head_s)
         super().data_received(data)
 
+    def pause_writing(self) -> None:
+        """More of an answer waits than asyncio cares to buffer: now the client has to take some."""
+        super().pause_writing()
+        self._watch_stall()
+
+    def resume_writing(self) -> None:
+        self._stall.stop()
+        super().resume_writing()
+
+    def _watch_stall(self) -> None:
+        if self.transport is not None:
+            self._unsent = self.transport.get_write_buffer_size()
+        self._stall.start(self._limits.stall_s)
+
+    def _end_if_stalled(self) -> None:
+        if self.transport is None or self.transport.get_write_buffer_size() >= self._unsent:
+            self.end()
+        else:
+            self._watch_stall()
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_deadline()
+        self._head.stop()
+        self._stall.stop()
         self._crowd.remove(self)
         super().connection_lost(exc)
 
     def head_complete(self) -> None:
-        self._stop_deadline()
+        self._head.stop()
         self._idle = False
         self._crowd.set_busy(self)
 
@@ -98,7 +142,7 @@ class Connection(web.RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self._stop_deadline()
+            self._head.stop()
             self._idle = True
             self._crowd.set_idle(self)
 
@@ -131,15 +175,6 @@ class Connection(web.RequestHandler):
             return
         with contextlib.suppress(OSError):
             self._accepted.shutdown(socket.SHUT_RDWR)
-
-    def _start_deadline(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(self._head_s, self.end)
-
-    def _stop_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
 
 class Crowd:
@@ -255,15 +290,16 @@ class Server:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            try:
-                accepted, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._accept_later(listening, error)
-                return
-            self._admit(accepted)
+        """One a turn of the event loop, so that a flood does not keep requests waiting, and so that
+        there is one: without descriptors, Linux answers EMFILE also when nobody waits."""
+        try:
+            accepted, _ = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self._accept_later(listening, error)
+            return
+        self._admit(accepted)
 
     def _accept_later(self, listening: socket.socket, error: OSError) -> None:
         """Out of descriptors, mostly (a Mac gives a daemon 256): that is a full house, too."""
@@ -281,7 +317,7 @@ class Server:
         if manager is None or not self._has_room():
             accepted.close()
             return
-        connection = Connection(manager, self._crowd, accepted, self._limits.head_s)
+        connection = Connection(manager, self._crowd, accepted, self._limits)
         self._crowd.add(connection)
         task = self._loop.create_task(self._open(accepted, connection))
         self._handshakes[task] = connection

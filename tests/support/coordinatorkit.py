@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from agent.coordinator import Coordinator
+from agent.dialler import Dialler
 from agent.join import join
 from agent.layout import Layout
 from agent.trust import load_trust
+from coordinator.ceremony import Bundle, add_release, begin
 from coordinator.cli.client import Client
+from coordinator.cli.desk import Desk
 from coordinator.home import HomePaths
 from coordinator.server import Settings, serve
 from scripts.minifleet.workspace import free_port
 from shared.canonical import sha256_hex
 from shared.clock import Clock, SystemClock
-from shared.fleet import JoinToken
+from shared.fleet import CoordinatorKeys, JoinToken
 from shared.http import session
-from shared.keys import SigningKey
 from shared.messages import Verdict
-from shared.release import ReleaseManifest, sign_release
 from shared.report import NodeReport, ReadinessSummary, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import client_context, unverified_context
+from tests.support.tufkit import Operator, manifest_of
 
 LOCK = json.dumps(
     {
@@ -50,7 +52,7 @@ class Running:
 
     root: Path
     url: str
-    key: SigningKey
+    operator_keys: Operator
     client: Client
     task: asyncio.Task[None]
     settings: Settings
@@ -96,19 +98,33 @@ class Running:
             return Reply(answer.status, dict(answer.headers), value)
 
     async def publish(self, name: str = "2026.9.6") -> str:
-        manifest = ReleaseManifest(
-            name=name,
-            openclaw="2026.9.6",
-            dependencies={"openclaw": "2026.9.6"},
-            lock_sha256=sha256_hex(LOCK),
-            node_engine=">=24",
-            created=SystemClock().now(),
-            expires=SystemClock().now() + 3600,
-        )
-        release = sign_release(manifest, self.key)
-        await self.client.ask("PUT", f"/v1/blobs/{sha256_hex(LOCK)}", LOCK)
-        await self.client.ask("POST", "/v1/releases", release.envelope.encode())
-        return release.id
+        """Sign and publish a release. Returns its id."""
+        now = SystemClock().now()
+        manifest = manifest_of(name, LOCK, now, openclaw="2026.9.6")
+        desk = await self.desk()
+        published = await asyncio.to_thread(desk.published, self.client)
+        bundle = add_release(published, manifest, {sha256_hex(LOCK): LOCK}, now)
+        self.operator_keys.sign(bundle, published.root.signed)
+        await self.offer(bundle)
+        return sha256_hex(manifest.canonical())
+
+    async def desk(self) -> Desk:
+        """An operator's desk that trusts this fleet's first root."""
+        desk = Desk(self.root / "desk", None, None)
+        if not desk.trusts_something():
+            root = await self.client.ask("GET", "/tuf/1.root.json")
+            await asyncio.to_thread(desk.trust, root)
+        return desk
+
+    async def offer(self, bundle: Bundle) -> None:
+        for sha256, body in bundle.blobs.items():
+            await self.client.ask("PUT", f"/v1/blobs/{sha256}", body)
+        await self.client.ask("POST", "/v1/trust", bundle.offer().canonical())
+
+    async def sign_fleet(self) -> None:
+        keys = CoordinatorKeys.from_value(await self.get("/v1/coordinator"))
+        bundle = begin(keys, [self.operator_keys.public], 1, SystemClock().now())
+        await self.offer(self.operator_keys.sign(bundle, None))
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -134,14 +150,15 @@ async def start(settings: Settings, clock: Clock | None = None) -> asyncio.Task[
 
 @asynccontextmanager
 async def run_coordinator(root: Path) -> AsyncIterator[Running]:
-    key = SigningKey.generate()
     port = free_port()
     paths = HomePaths(root / "home")
-    settings = Settings(paths, "test", "127.0.0.1", port, None, [key.public])
+    settings = Settings(paths, "test", "127.0.0.1", port, None)
     task = await start(settings)
     client = await asyncio.to_thread(Client, paths.client)
-    made = Running(root, f"https://127.0.0.1:{port}", key, client, task, settings)
+    url = f"https://127.0.0.1:{port}"
+    made = Running(root, url, Operator("operator"), client, task, settings)
     try:
+        await made.sign_fleet()
         yield made
     finally:
         await made.stop()
@@ -157,10 +174,18 @@ async def sync(
     layout: Layout, report: NodeReport | None = None, messages: list[str] | None = None
 ) -> object:
     trust = await asyncio.to_thread(load_trust, layout)
-    context = await asyncio.to_thread(client_context, layout.tls.ca, layout.tls)
-    async with session(context=context) as client:
-        coordinator = Coordinator(client, trust.identity.url)
-        said = report or NodeReport(
-            node=trust.name, agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
-        )
+    said = report or NodeReport(
+        node=trust.name, agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
+    )
+    async with dialling(layout) as dialler:
+        coordinator = Coordinator(dialler, trust.identity.url)
         return await coordinator.sync(SyncRequest(report=said, messages=messages or []))
+
+
+@asynccontextmanager
+async def dialling(layout: Layout) -> AsyncIterator[Dialler]:
+    dialler = Dialler(layout.tls)
+    try:
+        yield dialler
+    finally:
+        await dialler.close()

@@ -14,8 +14,8 @@ from shared.canonical import sha256_hex
 from shared.durable import write_durable
 from shared.fleet import FleetDocument
 from shared.keys import SigningKey
-from shared.roster import Role, Roster, RosterNode
-from shared.tls import make_key, save_key
+from shared.roster import Role, Roster, RosterNode, sign_roster
+from shared.tls import make_key, save_identity
 
 ROLES = (Role.CANARY, Role.STABLE, Role.WITNESS)
 
@@ -28,7 +28,6 @@ class TestFleet:
 
     document: FleetDocument
     roster_key: SigningKey
-    release_key: SigningKey
     authority: Authority
     keys: dict[str, SigningKey]
     root: Path
@@ -46,34 +45,34 @@ class TestFleet:
 
     def layout(self, name: str) -> Layout:
         layout = Layout(self.root / name)
-        if not layout.tls.certificate.exists():
+        if not layout.tls.identity.exists():
             layout.make()
             key = make_key()
             now = datetime.datetime.now(datetime.UTC)
-            save_key(key, layout.tls.key)
             pem = self.authority.issue(name, key.public_key(), now)
-            write_durable(layout.tls.certificate, pem.encode())
-            write_durable(layout.tls.ca, self.authority.pem.encode())
+            save_identity(layout.tls.identity, key, pem)
+            write_durable(layout.tls.ca, self.document.bundle)
         return layout
 
     def trust(self, name: str) -> Trust:
         roster = self.roster()
         identity = Identity(name=name, role=roster.find(name).role, url="https://127.0.0.1:1")
-        return Trust(identity, self.keys[name], self.document, roster, lambda raw: None)
+        trust = Trust(self.layout(name), identity, self.keys[name], self.document, roster)
+        trust.roster_raw = sign_roster(roster, self.roster_key)
+        return trust
 
 
 def make_fleet(root: Path, names: tuple[str, ...] = ("a", "b", "c")) -> TestFleet:
     root.mkdir(parents=True, exist_ok=True)
     now = datetime.datetime.now(datetime.UTC)
     authority = Authority.create(root, "test", now)
-    roster_key, release_key = SigningKey.generate(), SigningKey.generate()
+    roster_key = SigningKey.generate()
     document = FleetDocument(
         fleet=sha256_hex(str(root).encode()),
         name="test",
-        ca_pem=authority.pem,
+        version=1,
+        authorities=[authority.pem],
         roster_key=roster_key.public,
-        release_keys=[release_key.public],
-        created=0,
     )
     keys = {name: SigningKey.generate() for name in names}
-    return TestFleet(document, roster_key, release_key, authority, keys, root)
+    return TestFleet(document, roster_key, authority, keys, root)

@@ -15,10 +15,8 @@ from typer.testing import CliRunner, Result
 from coordinator.api.access import (
     FAILURE_WINDOW_S,
     LEAST_ROLE,
-    MAX_ADDRESSES,
     MAX_FAILURES,
     Allows,
-    FailedLogins,
 )
 from coordinator.api.routes import Route
 from coordinator.api.table import RESOURCES
@@ -205,25 +203,6 @@ async def test_guessing_is_slowed_down_and_locks_nobody_out(running: Running) ->
     assert 1 <= int(replies[-1].headers["Retry-After"]) <= FAILURE_WINDOW_S
     assert (await running.reply("GET", "/v1/nodes", token=admin(running))).status == 200
     assert (await running.reply("GET", "/v1/nodes")).status == 401, "shows no token: no login"
-
-
-def test_failed_logins_are_counted_by_address_and_forgotten_after_a_minute() -> None:
-    clock = ManualClock()
-    limit = FailedLogins(clock)
-    for _ in range(MAX_FAILURES):
-        assert limit.wait("a") == 0
-        limit.failed("a")
-    assert limit.wait("a") == FAILURE_WINDOW_S
-    assert limit.wait("b") == 0
-    clock.advance(FAILURE_WINDOW_S)
-    assert limit.wait("a") == 0
-
-
-def test_failed_logins_from_everywhere_stay_bounded() -> None:
-    limit = FailedLogins(ManualClock())
-    for number in range(MAX_ADDRESSES + MAX_FAILURES):
-        limit.failed("first" if number < MAX_FAILURES else f"10.{number}")
-    assert limit.wait("first") == 0, "forgotten for newer ones"
 
 
 async def test_the_last_use_of_a_token_is_written_once_a_minute(running: Running) -> None:

@@ -163,6 +163,8 @@ async def test_a_gzip_bomb_as_an_answer_is_refused() -> None:
         async with Peak() as peak:
             with pytest.raises(BadInputError, match="content coding 'gzip'"):
                 await call(client, "GET", f"{field.url}/bomb", max_answer=4 << 30)
+            async with client.get(f"{field.url}/bomb") as answer:
+                assert await answer.content.readexactly(2) == b"\x1f\x8b", "not inflated"
         assert peak.growth < FLAT
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
 import ssl
 from itertools import cycle
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.support.sockets import Field, Raw, serving
 from tests.support.trustkit import make_fleet
 
 SLOW_CLIENTS = 500
+LARGE = 32 << 20
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nX-Slow: "
 HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -33,20 +36,33 @@ def contexts(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 def app(hold: asyncio.Event | None = None) -> web.Application:
-    """`/` answers with the caller's port, which names the connection; `/held` when `hold` is set."""
+    """`/` answers with the caller's port, which names the connection; `/held` when `hold` is set;
+    `/large` with more than the kernel's buffers take, and `/whole` with as much in one piece."""
     made = application()
 
     async def port(request: web.Request) -> web.Response:
         assert request.transport is not None
         return web.json_response(request.transport.get_extra_info("peername")[1])
 
-    async def held(request: web.Request) -> web.Response:
+    async def held(_: web.Request) -> web.Response:
         assert hold is not None
         await hold.wait()
-        return await port(request)
+        return web.json_response({})
+
+    async def large(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": str(LARGE)})
+        await answer.prepare(request)
+        for _ in range(LARGE >> 20):
+            await answer.write(bytes(1 << 20))
+        return answer
+
+    async def whole(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(LARGE))
 
     made.router.add_get("/", port)
     made.router.add_get("/held", held)
+    made.router.add_get("/large", large)
+    made.router.add_get("/whole", whole)
     return made
 
 
@@ -131,6 +147,33 @@ async def test_a_slow_handler_and_a_slow_body_are_not_slow_heads() -> None:
         assert "200 ok" in await client.head()
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_client_that_takes_nothing_of_its_answer_is_ended(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], tls: bool
+) -> None:
+    """Without this, such connections would be busy for ever and fill all places."""
+    ours, theirs = contexts
+    theirs.check_hostname = False
+    limits = Limits(stall_s=0.4)
+    async with serving(app(), ours if tls else None, limits) as field:
+        client = await field.connect(theirs if tls else None)
+        client.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asyncio.sleep(0.8)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await client.reader.readexactly(LARGE)
+
+
+@pytest.mark.parametrize("path", ["/large", "/whole"])
+async def test_a_client_that_takes_its_answer_slowly_gets_it(path: str) -> None:
+    async with serving(app(), limits=Limits(stall_s=0.4)) as field:
+        client = await field.connect()
+        client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert "200 ok" in await client.head()
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            await client.reader.readexactly(LARGE // 8)
+
+
 @pytest.mark.parametrize("tls", [False, True], ids=["head", "handshake"])
 async def test_the_oldest_silent_connection_makes_room(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], tls: bool
@@ -141,6 +184,37 @@ async def test_the_oldest_silent_connection_makes_room(
         assert await in_time(field, 0.5, theirs)
         assert await silent[0].ended()
         assert not any(await asyncio.gather(*(each.ended(0.1) for each in silent[1:])))
+
+
+async def test_out_of_descriptors_is_a_full_house() -> None:
+    """The limit is lowered so that the client's end of one more connection takes the last."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(app()) as field:
+        silent = [await field.connect(), await field.connect()]
+        await asyncio.sleep(0.05)
+        last = os.dup(0)
+        os.close(last)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, hard))
+        try:
+            one_more = await field.connect()
+            one_more.send(GET)
+            assert "200 ok" in await one_more.head()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await silent[0].ended()
+        assert not await silent[1].ended(0.1)
+
+
+async def test_silent_ones_go_before_idle_ones() -> None:
+    async with serving(app(), limits=Limits(connections=2)) as field:
+        idle = await field.connect()
+        idle.send(GET)
+        assert "200 ok" in await idle.head()
+        silent = await field.connect()
+        await asyncio.sleep(0.05)
+        await field.connect()
+        assert await silent.ended()
+        assert not await idle.ended(0.1)
 
 
 async def test_then_the_one_that_was_idle_for_longest() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.envelope import MESSAGE, RELEASE, seal
+from shared.envelope import MESSAGE, ROSTER, seal
 from shared.errors import BadInputError, RollcallError, UntrustedError
 from shared.keys import SigningKey
 from shared.messages import Message, Payload, Red, RedKind, open_message, sign_message
@@ -65,7 +65,7 @@ def test_a_valid_signature_from_another_fleet_is_refused(fleet: TestFleet) -> No
 
 
 def test_an_envelope_of_another_type_is_refused(fleet: TestFleet) -> None:
-    raw = seal(red(fleet).canonical(), RELEASE, fleet.keys["a"])
+    raw = seal(red(fleet).canonical(), ROSTER, fleet.keys["a"])
     with pytest.raises(UntrustedError, match="type"):
         open_message(raw, fleet.roster())
 

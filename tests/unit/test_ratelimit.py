@@ -1,3 +1,5 @@
+"""How often a stranger may be wrong before he has to wait."""
+
 from __future__ import annotations
 
 from shared.ratelimit import RateLimit

@@ -51,7 +51,8 @@ async def heard(
             node="a", agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
         )
 
-    sync = Sync(cast(Coordinator, fake), trust, store, SystemClock(), report, told.append)
+    coordinator = cast(Coordinator, fake)
+    sync = Sync(coordinator, trust, store, SystemClock(), report, told.append, lambda number: None)
     last = []
     running = asyncio.create_task(sync.run())
     for answer in story:
