@@ -43,6 +43,7 @@ from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
 from agent.upgrade.journal import Journal
+from shared.account import Account
 from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock, private_directory
@@ -61,12 +62,19 @@ KEPT_S = 30 * 86400.0
 class Daemon:
     """One agent: `start` wires it on an exit stack, `run` lives until it is cancelled."""
 
-    def __init__(self, config: AgentConfig, layout: Layout, trust: Trust, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        layout: Layout,
+        trust: Trust,
+        clock: Clock,
+        account: Account | None = None,
+    ) -> None:
         self._config, self._layout, self._trust, self._clock = config, layout, trust, clock
         self._stack = AsyncExitStack()
         self._changes = Changes()
         self._directory = Directory()
-        self._tools = config.openclaw.tools(layout.home)
+        self._tools = config.openclaw.tools(layout, account)
         self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
@@ -146,6 +154,7 @@ class Daemon:
             layout=self._layout,
             role=self._trust.role,
             clock=self._clock,
+            tools=self._tools,
             npm=Npm(self._tools),
             service=self.service,
             gateway=self._gateway,

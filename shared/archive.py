@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from shared.errors import BadInputError
 
@@ -65,10 +65,14 @@ def check_archive(source: bytes | Path, limits: Limits | None = None) -> None:
         raise BadInputError(f"{name} is empty")
 
 
+class _Reader(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 class _Stream:
     """The unzipped bytes in order, counted, so that a bomb is noticed before it has gone off."""
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
+    def __init__(self, file: _Reader, limit: int) -> None:
         self._file, self._limit, self._seen = file, limit, 0
 
     def read(self, size: int) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from shared.account import Account, identity_of
 from shared.errors import CommandError
 
 MAX_OUTPUT = 8 << 20
@@ -52,10 +53,12 @@ async def run_command(
     timeout_s: float,
     cwd: Path | None = None,
     max_output: int = MAX_OUTPUT,
+    account: Account | None = None,
 ) -> Output:
     """Run to the end or to the deadline; then the whole process group is killed (fault 4).
 
-    The child leads its own session and reads from /dev/null. Raises CommandError when it cannot be
+    The child leads its own session, reads from /dev/null, and runs as `account` if one is named, which
+    only root may do. Raises CommandError when it cannot be
     started or prints more than `max_output` bytes.
     """
     loop = asyncio.get_running_loop()
@@ -69,6 +72,7 @@ async def run_command(
             env=dict(env),
             cwd=cwd,
             start_new_session=True,
+            **identity_of(account),
         )
     except OSError as error:
         raise CommandError(f"cannot run {argv[0]}: {error.strerror}") from error

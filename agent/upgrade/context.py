@@ -74,6 +74,7 @@ class Deps:
     layout: Layout
     role: Role
     clock: Clock
+    tools: NodeTools
     npm: Npm
     service: GatewayService
     gateway: Gateway
@@ -88,10 +89,6 @@ class Deps:
     def tree(self, release: str) -> Path:
         return self.layout.releases / release
 
-    @property
-    def tools(self) -> NodeTools:
-        return self.config.openclaw.tools(self.layout.home)
-
     def openclaw(self, tree: Path) -> OpenClaw:
         return OpenClaw(self.tools, tree, self.config.gateway.home)
 
@@ -105,6 +102,7 @@ class Deps:
             env={k: v for k, v in openclaw.environment().items() if k != CHILD_OF},
             cwd=self.config.gateway.home,
             log=self.layout.logs / "gateway.log",
+            account=self.tools.account,
         )
 
 

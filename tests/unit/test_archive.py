@@ -104,7 +104,7 @@ def test_npm_drops_whatever_the_top_folder_is_called() -> None:
     check_archive(tgz(entry("node-v8/package.json", b"{}"), entry("node-v8/index.js")))
 
 
-@pytest.mark.parametrize("pair", [("lib/a.js", "LIB/b.js"), ("é", "e\u0301"), ("ſ", "s")])
+@pytest.mark.parametrize("pair", [("lib/a.js", "LIB/b.js"), ("é", "e\u0301"), ("\u017f", "s")])
 def test_two_names_that_apfs_takes_for_one(pair: tuple[str, str]) -> None:
     with pytest.raises(BadInputError, match="by case or Unicode form"):
         check_archive(tgz(*(entry(f"package/{name}") for name in pair)))
@@ -140,7 +140,7 @@ def test_a_bomb_is_found_before_it_has_gone_off(tmp_path: Path) -> None:
             for _ in range(64):
                 file.write(bytes(1 << 20))
         tracemalloc.start()
-        with pytest.raises(BadInputError, match="more than|without measure"):
+        with pytest.raises(BadInputError, match=r"more than|without measure"):
             check_archive(path, Limits(unpacked=32 << 20))
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
         tracemalloc.stop()
@@ -160,13 +160,13 @@ def test_entries_are_counted() -> None:
         lambda raw: gzip.compress(gzip.decompress(raw)[:700]),
         lambda raw: gzip.compress(b"\xff" * 1024),
         lambda raw: gzip.compress(bytes(1024)),
-        lambda raw: gzip.decompress(raw),
+        gzip.decompress,
         lambda raw: raw + b"trailing",
         lambda raw: b"",
     ],
 )
 def test_what_is_no_whole_tarball(spoil: Callable[[bytes], bytes]) -> None:
-    with pytest.raises(BadInputError, match="not an npm tarball|empty"):
+    with pytest.raises(BadInputError, match=r"not an npm tarball|empty"):
         check_archive(spoil(tgz(GOOD)))
 
 
