@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shared.account import Account
 from shared.errors import ConfigError, UntrustedError
+from shared.untrusted import open_regular
 
 PREFIX = "rollcall-home-"
 USER_RC, GLOBAL_RC = "user.npmrc", "global.npmrc"
@@ -48,16 +49,13 @@ def give(path: Path, account: Account | None) -> None:
 def read_npmrc(path: Path) -> bytes:
     """Raises ConfigError for what others could have written: it decides where packages come from."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = open_regular(str(path), None, path)
     except OSError as error:
-        raise ConfigError(
-            f"openclaw.npmrc: {path} cannot be opened: {error.strerror}",
-            remedy="name a file, not a link",
-        ) from error
-    with os.fdopen(fd, "rb") as file:
+        raise ConfigError(f"openclaw.npmrc: {path} cannot be opened: {error.strerror}") from error
+    except UntrustedError as error:
+        raise ConfigError(f"openclaw.npmrc: {error}") from error
+    with file:
         info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise ConfigError(f"openclaw.npmrc: {path} is not a regular file")
         if info.st_mode & 0o022 or info.st_uid not in (0, os.geteuid()):
             raise ConfigError(
                 f"openclaw.npmrc: {path} may be written by others",

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from shared.durable import full_sync
 from shared.errors import TooLargeError, UntrustedError
@@ -68,18 +69,15 @@ class Folder:
         """A regular file below. Raises TooLargeError above `max_bytes`."""
         path = Path(relative)
         with self.folder(str(path.parent)) as holder:
-            fd = _open_real(path.name, holder.fd, _READ, self.path / relative)
-            with os.fdopen(fd, "rb") as file:
-                holder._check_file(os.fstat(file.fileno()), path.name)
+            with open_regular(path.name, holder.fd, self.path / relative) as file:
+                holder._check_names(os.fstat(file.fileno()), path.name)
                 data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise TooLargeError(f"{self.path / relative} is larger than {max_bytes} bytes")
         return data
 
-    def _check_file(self, info: os.stat_result, name: str) -> None:
+    def _check_names(self, info: os.stat_result, name: str) -> None:
         """A second name of a file of somebody else (macOS lets anyone make one) is as bad as a link."""
-        if not stat.S_ISREG(info.st_mode):
-            raise UntrustedError(f"{self.path / name} is not a regular file")
         if info.st_nlink > 1 and info.st_uid != os.fstat(self.fd).st_uid:
             raise UntrustedError(f"{self.path / name} is a hard link to a file of another account")
 
@@ -149,6 +147,15 @@ class Folder:
             return None
 
 
+def open_regular(name: str, dir_fd: int | None, shown: Path) -> BinaryIO:
+    """For reading, without waiting for a fifo's writer. `shown` is the path that errors name."""
+    fd = _open_real(name, dir_fd, _READ, shown)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _planted(shown, "not a regular file")
+    return os.fdopen(fd, "rb")
+
+
 def _walk(path: Path) -> int:
     """A descriptor of `path`, which must be absolute."""
     if not path.is_absolute() or ".." in path.parts:
@@ -184,7 +191,7 @@ def _link_of_root(part: str, fd: int) -> Path | None:
         return None
 
 
-def _open_real(part: str, fd: int, flags: int, path: Path) -> int:
+def _open_real(part: str, fd: int | None, flags: int, path: Path) -> int:
     try:
         return os.open(part, flags, dir_fd=fd)
     except OSError as error:
@@ -197,5 +204,5 @@ def _open_real(part: str, fd: int, flags: int, path: Path) -> int:
 
 def _planted(path: Path, what: str) -> UntrustedError:
     return UntrustedError(
-        f"{path} is {what}", remedy="put the real one there, or name where it is in agent.toml"
+        f"{path} is {what}", remedy="put a real one there, or name the real one in agent.toml"
     )

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from agent.copying import copy_out
 from shared.account import Account
 from shared.errors import UntrustedError
-from shared.untrusted import Folder
+from shared.untrusted import Folder, open_regular
 
 OPEN, EXECUTABLE, PLAIN = 0o755, 0o755, 0o644
+MAX_DEPTH = 100
 _File = tuple[Path, os.stat_result]
 
 
@@ -46,6 +47,8 @@ def hand_over(folder: Path, account: Account, home: str) -> None:
 
 def _take(folder: Folder, place: PurePosixPath, account: Account, files: list[_File]) -> None:
     """One folder and all below: ours from here on, so its entries stay what they are."""
+    if len(place.parts) > MAX_DEPTH:
+        raise UntrustedError(f"{folder.path} lies more than {MAX_DEPTH} folders deep")
     os.fchown(folder.fd, os.geteuid(), os.getegid())
     os.fchmod(folder.fd, OPEN)
     for name in folder.names():
@@ -62,19 +65,15 @@ def _take(folder: Folder, place: PurePosixPath, account: Account, files: list[_F
 
 def _take_file(folder: Folder, name: str, account: Account) -> os.stat_result:
     """What it was before. Its mode is set after its owner: a setuid bit must not survive."""
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder.fd)
-    try:
+    with open_regular(name, folder.fd, folder.path / name) as file:
+        fd = file.fileno()
         info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise UntrustedError(f"{folder.path / name} is neither a file, a folder nor a link")
         if info.st_uid not in (account.uid, os.geteuid()):
             raise UntrustedError(f"{folder.path / name} belongs to another account")
         if info.st_uid == account.uid:
             os.fchown(fd, os.geteuid(), os.getegid())
             os.fchmod(fd, EXECUTABLE if info.st_mode & stat.S_IXUSR else PLAIN)
         return info
-    finally:
-        os.close(fd)
 
 
 def _check_names(files: list[_File]) -> None:

@@ -14,7 +14,7 @@ from shared.durable import write_durable
 from shared.errors import BadInputError, UntrustedError
 from shared.lock import Lock, parse_lock
 from shared.release import CORE
-from shared.untrusted import Folder
+from shared.untrusted import Folder, open_regular
 from shared.wire import Sha256, Wire
 
 SEAL = "COMPLETE"
@@ -81,10 +81,7 @@ def _line(name: str, info: os.stat_result, fd: int) -> bytes:
 
 
 def _hash_file(name: str, dir_fd: int) -> bytes:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise UntrustedError(f"{name} changed into something else while it was read")
+    with open_regular(name, dir_fd, Path(name)) as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
