@@ -63,19 +63,7 @@ async def run_command(
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(env),
-            cwd=cwd,
-            start_new_session=True,
-            **identity_of(account),
-        )
-    except OSError as error:
-        raise CommandError(f"cannot run {argv[0]}: {error.strerror}") from error
+    process = await _start(argv, env, cwd, account)
     if process.stdout is None or process.stderr is None:
         raise CommandError(f"cannot read what {argv[0]} prints")
     streams = (process.stdout, process.stderr)
@@ -92,6 +80,24 @@ async def run_command(
         _close(process)
         await process.wait()
     return Output(tuple(argv), code, stdout, stderr, loop.time() - began)
+
+
+async def _start(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, account: Account | None
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            **identity_of(account),
+        )
+    except OSError as error:
+        raise CommandError(f"cannot run {argv[0]}: {error.strerror}") from error
 
 
 def _close(process: asyncio.subprocess.Process) -> None:

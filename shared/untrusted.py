@@ -12,8 +12,8 @@ import os
 import secrets
 import shutil
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from shared.durable import full_sync
 from shared.errors import TooLargeError, UntrustedError
@@ -68,10 +68,12 @@ class Folder:
     def read(self, relative: str, *, max_bytes: int) -> bytes:
         """A regular file below. Raises TooLargeError above `max_bytes`."""
         path = Path(relative)
-        with self.folder(str(path.parent)) as holder:
-            with open_regular(path.name, holder.fd, self.path / relative) as file:
-                holder._check_names(os.fstat(file.fileno()), path.name)
-                data = file.read(max_bytes + 1)
+        with (
+            self.folder(str(path.parent)) as holder,
+            open_regular(path.name, holder.fd, self.path / relative) as file,
+        ):
+            holder._check_names(os.fstat(file.fileno()), path.name)
+            data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise TooLargeError(f"{self.path / relative} is larger than {max_bytes} bytes")
         return data
@@ -147,7 +149,7 @@ class Folder:
             return None
 
 
-def open_regular(name: str, dir_fd: int | None, shown: Path) -> BinaryIO:
+def open_regular(name: str, dir_fd: int | None, shown: Path) -> BufferedReader:
     """For reading, without waiting for a fifo's writer. `shown` is the path that errors name."""
     fd = _open_real(name, dir_fd, _READ, shown)
     if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -98,9 +98,7 @@ def test_a_link_is_in_the_way_of_a_replacement_and_is_replaced_itself(
     assert (outside / CONFIG).read_text() == '{"secret": 1}'
 
 
-def test_a_folder_that_was_opened_stays_the_one_that_was_opened(
-    state: Path, outside: Path
-) -> None:
+def test_a_folder_that_was_opened_stays_the_one_that_was_opened(state: Path, outside: Path) -> None:
     with Folder.guarded(state) as folder:
         state.rename(state.with_name("away"))
         state.symlink_to(outside)
