@@ -53,6 +53,7 @@ from shared.messages import Message
 from shared.npm import Npm
 from shared.readiness import ReadinessDocument
 from shared.report import NodeReport
+from shared.scratch import sweep_scratch
 from shared.tls import server_context
 from shared.wire import short
 
@@ -95,6 +96,7 @@ class Daemon:
         config, layout, stack = self._config, self._layout, self._stack
         stack.enter_context(hold_lock(layout.lock, what=f"{layout.home}"))
         await asyncio.to_thread(end_children_of, str(layout.home))
+        await asyncio.to_thread(sweep_scratch, layout.scratch)
         self._store = await Store.open(layout.database)
         stack.push_async_callback(self._store.close)
         await self._store.prune(self._clock.now() - KEPT_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def make_scratch(parent: Path | None, account: Account | None, npmrc: Path | Non
         give(path, account)
     give(home, account)
     return home
+
+
+def sweep_scratch(parent: Path) -> None:
+    """Homes of an agent that was killed: a registry's token may lie in one. Blocking."""
+    for path in parent.glob(f"{PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def refuse_project_rc(project: Path) -> None:

@@ -16,7 +16,7 @@ from shared.account import Account
 from shared.command import run_command
 from shared.errors import ConfigError, UntrustedError
 from shared.npm import NodeTools, Npm, find_tools
-from shared.scratch import USER_RC, make_scratch, read_npmrc
+from shared.scratch import USER_RC, make_scratch, read_npmrc, sweep_scratch
 from tests.support.cage import caged_tools, home_of, needs_root, open_place
 
 ELSEWHERE = "registry=https://elsewhere.example/\nignore-scripts=false\n"
@@ -78,6 +78,14 @@ def test_the_npmrc_that_an_operator_names_is_the_one(place: Path, caged: bool) -
     for path in (home, home / "package.json", home / USER_RC):
         assert path.stat().st_uid == owner
         assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_home_that_a_killed_agent_left_is_swept_away(tmp_path: Path) -> None:
+    left = make_scratch(tmp_path, None, None)
+    (tmp_path / "other").mkdir()
+    sweep_scratch(tmp_path)
+    assert not left.exists()
+    assert (tmp_path / "other").is_dir()
 
 
 @pytest.mark.parametrize("plant", ["link", "mode", "folder", "missing", "large", "fifo"])
