@@ -180,6 +180,7 @@ def rotate_keys(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
 
 
 def _make_daemon(home: Path) -> Any:
+    from agent.cage import gateway_account, prepare_cage
     from agent.config import load_config
     from agent.daemon import Daemon
     from agent.trust import load_trust
@@ -187,9 +188,12 @@ def _make_daemon(home: Path) -> Any:
 
     config = load_config(home / "agent.toml")
     layout = Layout(home, config.openclaw.store)
+    account = gateway_account(config.gateway.user, layout.config)
     trust = load_trust(layout)
+    os.umask(0o077)
     layout.make()
-    return Daemon(config, layout, trust, SystemClock())
+    prepare_cage(config, layout, account)
+    return Daemon(config, layout, trust, SystemClock(), account)
 
 
 def _roll_back(home: Path, reason: str) -> NodeReport:

@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from agent.layout import Layout
+from shared.account import Account
 from shared.durations import Duration
 from shared.errors import ConfigError
 from shared.npm import NodeTools
@@ -53,6 +55,9 @@ class GatewayConfig(Section):
 
     home: Path
     """HOME of the gateway; its state is in `<home>/.openclaw`."""
+    user: str | None = None
+    """The account that npm, Doctor and the gateway run as. Root's agent must be told; any other agent
+    can only be told its own."""
     port: int = Field(ge=1, le=65535)
     workspaces: list[Path] = []
     """Agent workspaces outside the state directory: copied and restored with it."""
@@ -71,12 +76,24 @@ class OpenClawConfig(Section):
     npm_cache: Path | None = None
     extra_ca: Path | None = None
     """Certificates that npm and the gateway trust besides Node's own."""
+    npmrc: Path | None = None
+    """npm's configuration. None is read but this one: no user's, no global one, no project's."""
     store: Path | None = None
     """Where staged releases are kept; `<home>/releases` when absent. Agents on one host may share it."""
 
-    def tools(self, home: Path) -> NodeTools:
+    def tools(self, layout: Layout, account: Account | None) -> NodeTools:
         """For the agent of this home."""
-        return NodeTools(self.node, self.npm, self.npm_cache, self.extra_ca, str(home))
+        return NodeTools(
+            self.node,
+            self.npm,
+            self.npm_cache,
+            self.extra_ca,
+            child_of=str(layout.home),
+            account=account,
+            npmrc=self.npmrc,
+            scratch=layout.scratch,
+            empty=layout.empty,
+        )
 
 
 class GuardConfig(Section):

@@ -49,6 +49,7 @@ from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
 from agent.upgrade.journal import Journal
+from shared.account import Account
 from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock
@@ -60,6 +61,7 @@ from shared.messages import Message
 from shared.npm import Npm
 from shared.readiness import ReadinessDocument
 from shared.report import NodeReport
+from shared.scratch import sweep_scratch
 from shared.tls import server_context
 from shared.tufclient import TufClient
 from shared.wire import short
@@ -72,12 +74,19 @@ MAX_SOURCES = 3
 class Daemon:
     """One agent: `start` wires it on an exit stack, `run` lives until it is cancelled."""
 
-    def __init__(self, config: AgentConfig, layout: Layout, trust: Trust, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        layout: Layout,
+        trust: Trust,
+        clock: Clock,
+        account: Account | None = None,
+    ) -> None:
         self._config, self._layout, self._trust, self._clock = config, layout, trust, clock
         self._stack = AsyncExitStack()
         self._changes = Changes()
         self._directory = Directory()
-        self._tools = config.openclaw.tools(layout.home)
+        self._tools = config.openclaw.tools(layout, account)
         self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
@@ -99,6 +108,7 @@ class Daemon:
         config, layout, stack = self._config, self._layout, self._stack
         stack.enter_context(hold_lock(layout.lock, what=f"{layout.home}"))
         await asyncio.to_thread(end_children_of, str(layout.home))
+        await asyncio.to_thread(sweep_scratch, layout.scratch)
         self._store = await Store.open(layout.database)
         stack.push_async_callback(self._store.close)
         await self._store.prune(self._clock.now() - KEPT_S)
@@ -185,6 +195,7 @@ class Daemon:
             layout=self._layout,
             role=self._trust.role,
             clock=self._clock,
+            tools=self._tools,
             npm=Npm(self._tools),
             service=self.service,
             gateway=self._gateway,

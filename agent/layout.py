@@ -87,6 +87,15 @@ class Layout:
     def logs(self) -> Path:
         return self.home / "logs"
 
+    @property
+    def scratch(self) -> Path:
+        """Homes of npm's runs, each with a name that cannot be guessed and an owner of its own."""
+        return self.home / "scratch"
+
+    @property
+    def empty(self) -> Path:
+        return self.home / "empty"
+
     def make(self) -> None:
         for path in (
             self.home,
@@ -95,6 +104,18 @@ class Layout:
             self.journal,
             self.service,
             self.logs,
+            self.scratch,
+            self.empty,
         ):
             private_directory(path)
         self.releases.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def share(self) -> None:
+        """Let another account through to the releases: it may enter the home and list nothing. Files are
+        closed to it one by one, agent.db and the lock among them."""
+        for path in self.home.iterdir():
+            if path.is_file() and not path.is_symlink():
+                path.chmod(0o600)
+        for path in (self.home, self.scratch, self.empty):
+            path.chmod(0o711)
+        self.releases.chmod(0o755)

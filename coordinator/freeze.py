@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.archive import check_archive
 from shared.canonical import parse_json, sha256_hex
 from shared.errors import BadInputError
 from shared.lock import parse_lock
@@ -115,6 +116,7 @@ def _copy_artifacts(request: Request, project: Path) -> dict[str, bytes]:
             raise BadInputError(f"{path} is not a file")
         if path.stat().st_size > MAX_ARTIFACT_BYTES:
             raise BadInputError(f"{path} is larger than {MAX_ARTIFACT_BYTES >> 20} MiB")
+        check_archive(path)
         shutil.copyfile(path, project / ARTIFACTS / path.name)
         found[path.name] = path.read_bytes()
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from shared.account import Account, identity_of
 from shared.errors import CommandError
 
 MAX_OUTPUT = 8 << 20
@@ -52,26 +53,17 @@ async def run_command(
     timeout_s: float,
     cwd: Path | None = None,
     max_output: int = MAX_OUTPUT,
+    account: Account | None = None,
 ) -> Output:
     """Run to the end or to the deadline; then the whole process group is killed (fault 4).
 
-    The child leads its own session and reads from /dev/null. Raises CommandError when it cannot be
+    The child leads its own session, reads from /dev/null, and runs as `account` if one is named, which
+    only root may do. Raises CommandError when it cannot be
     started or prints more than `max_output` bytes.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(env),
-            cwd=cwd,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise CommandError(f"cannot run {argv[0]}: {error.strerror}") from error
+    process = await _start(argv, env, cwd, account)
     if process.stdout is None or process.stderr is None:
         raise CommandError(f"cannot read what {argv[0]} prints")
     streams = (process.stdout, process.stderr)
@@ -88,6 +80,24 @@ async def run_command(
         _close(process)
         await process.wait()
     return Output(tuple(argv), code, stdout, stderr, loop.time() - began)
+
+
+async def _start(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, account: Account | None
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            **identity_of(account),
+        )
+    except OSError as error:
+        raise CommandError(f"cannot run {argv[0]}: {error.strerror}") from error
 
 
 def _close(process: asyncio.subprocess.Process) -> None:

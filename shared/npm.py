@@ -1,18 +1,21 @@
-"""npm, driven by argv with a scratch HOME and no user's configuration (OPENCLAW.md, law 5)."""
+"""npm, driven by argv with a scratch HOME and nobody's configuration but what the agent's names
+(OPENCLAW.md, law 5): no user's, global or project npmrc, and no install scripts unless asked for."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shutil
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shared.account import Account
 from shared.canonical import parse_json
 from shared.command import CHILD_OF, SYSTEM_PATH, Output, run_command
 from shared.errors import BadInputError, CommandError
+from shared.scratch import GLOBAL_RC, USER_RC, make_scratch, refuse_project_rc
 
 INSTALL_TIMEOUT_S = 1200.0
 QUERY_TIMEOUT_S = 120.0
@@ -31,16 +34,29 @@ class NodeTools:
     """Certificates to trust besides Node's own, where a network inspects TLS."""
     child_of: str | None = None
     """The home of the agent that these tools work for."""
+    account: Account | None = None
+    """Whom npm and OpenClaw run as, when that is not this process's account."""
+    npmrc: Path | None = None
+    """npm's configuration, where an operator has named one; for npm's own runs only."""
+    scratch: Path | None = None
+    """Where scratch homes are made; the system's temporary folder when absent."""
+    empty: Path | None = None
+    """A folder of ours without npmrc in it, for programs whose HOME is not a scratch one."""
 
     def environment(self, home: Path) -> dict[str, str]:
-        """What a child of npm or OpenClaw sees: a PATH of ours, a HOME of ours, nothing inherited."""
+        """What a child of npm or OpenClaw sees: a PATH of ours, a HOME of ours, nothing inherited. npm
+        refuses one file as both configurations, so there are two that are not there."""
         env = {
             "HOME": str(home),
             "PATH": f"{self.node.parent}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
             "NO_COLOR": "1",
-            "npm_config_userconfig": str(home / ".npmrc"),
+            "npm_config_userconfig": str((self.empty or home) / USER_RC),
+            "npm_config_globalconfig": str((self.empty or home) / GLOBAL_RC),
+            "npm_config_ignore_scripts": "true",
         }
+        if self.account is not None:
+            env["USER"] = env["LOGNAME"] = self.account.name
         if self.cache is not None:
             env["npm_config_cache"] = str(self.cache)
         if self.child_of is not None:
@@ -101,7 +117,8 @@ class Npm:
     async def run_scripts(self, project: Path, packages: list[str]) -> None:
         """The install scripts of the packages that the release lists, and of no others."""
         if packages:
-            await self._must(project, "rebuild", *packages, timeout_s=INSTALL_TIMEOUT_S)
+            words = ("rebuild", "--ignore-scripts=false", *packages)
+            await self._must(project, *words, timeout_s=INSTALL_TIMEOUT_S)
 
     async def list_installed(self, project: Path) -> str:
         """`npm ls --depth=0`, kept as evidence."""
@@ -116,16 +133,8 @@ class Npm:
     async def view(self, package: str, version: str, *fields: str) -> dict[str, Any]:
         """A registry's metadata, the fields that are there. npm prints a lone value without its name,
         so the version, which is always there, is asked for as well."""
-        with tempfile.TemporaryDirectory(prefix="rollcall-npm-") as scratch:
-            output = await self._run(
-                Path(scratch),
-                "view",
-                f"{package}@{version}",
-                "version",
-                *fields,
-                "--json",
-                timeout_s=QUERY_TIMEOUT_S,
-            )
+        words = ("view", f"{package}@{version}", "version", *fields, "--json")
+        output = await self._run(None, *words, timeout_s=QUERY_TIMEOUT_S)
         if output.code != 0:
             raise CommandError(
                 f"npm knows no {package}@{version}: {output.last_line()}",
@@ -157,12 +166,19 @@ class Npm:
             raise CommandError(f"npm {words[0]} {how}: {output.last_line()}")
         return output
 
-    async def _run(self, project: Path, *words: str, timeout_s: float) -> Output:
-        with tempfile.TemporaryDirectory(prefix="rollcall-home-") as home:
-            env = self._tools.environment(Path(home))
+    async def _run(self, project: Path | None, *words: str, timeout_s: float) -> Output:
+        """Without a project npm works in its scratch home."""
+        tools = self._tools
+        if project is not None:
+            await asyncio.to_thread(refuse_project_rc, project)
+        home = await asyncio.to_thread(make_scratch, tools.scratch, tools.account, tools.npmrc)
+        try:
             return await run_command(
-                [str(self._tools.node), str(self._tools.npm_cli), *words, *_QUIET],
-                env=env,
+                [str(tools.node), str(tools.npm_cli), *words, *_QUIET],
+                env=replace(tools, empty=None).environment(home),
                 timeout_s=timeout_s,
-                cwd=project,
+                cwd=project or home,
+                account=tools.account,
             )
+        finally:
+            await asyncio.to_thread(shutil.rmtree, home, True)

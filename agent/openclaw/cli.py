@@ -33,7 +33,11 @@ class OpenClaw:
 
     async def run(self, *words: str, timeout_s: float) -> Output:
         return await run_command(
-            self.argv(*words), env=self.environment(), timeout_s=timeout_s, cwd=self.home
+            self.argv(*words),
+            env=self.environment(),
+            timeout_s=timeout_s,
+            cwd=self.home,
+            account=self.tools.account,
         )
 
     async def run_json(self, *words: str, timeout_s: float) -> tuple[Output, dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""openclaw.json: read as JSON5, changed by a release's overlay, written durably."""
+"""openclaw.json: read as JSON5, changed by a release's overlay, written durably.
+
+It lies where the gateway writes: neither it nor the state directory may be a link (fault 31).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from typing import Any
 
 import json5
 
-from shared.durable import write_durable
 from shared.errors import BadInputError
 from shared.mergepatch import merge_patch
+from shared.untrusted import Folder
 
 CONFIG = "openclaw.json"
 MAX_CONFIG_BYTES = 4 << 20
@@ -18,14 +21,17 @@ RELEASE_PLACE = "${release}"
 
 
 def read_settings(state: Path) -> dict[str, Any]:
-    """Raises BadInputError when the file is missing or is not an object."""
+    """Raises BadInputError when the file is missing or is not an object, UntrustedError when it or its
+    folder is a link."""
     path = state / CONFIG
     try:
-        raw = path.read_bytes()
+        with Folder.guarded(state) as folder:
+            return _parse(folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES), path)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
-    if len(raw) > MAX_CONFIG_BYTES:
-        raise BadInputError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes")
+
+
+def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         text = raw.decode("utf-8")
         try:
@@ -50,13 +56,15 @@ def last_touched_version(state: Path) -> str | None:
 
 
 def apply_overlays(state: Path, overlays: list[dict[str, Any]], tree: Path) -> None:
-    """Merge the release's overlays, in order. Merging twice changes nothing more (RFC 7396)."""
+    """Merge the release's overlays, in order. Merging twice changes nothing more (RFC 7396). The file
+    keeps its owner: the gateway's account goes on reading it."""
     if not overlays:
         return
-    settings: Any = read_settings(state)
-    for overlay in overlays:
-        settings = merge_patch(settings, _placed(overlay, tree))
-    write_durable(state / CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
+    with Folder.guarded(state) as folder:
+        settings: Any = _parse(folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES), state / CONFIG)
+        for overlay in overlays:
+            settings = merge_patch(settings, _placed(overlay, tree))
+        folder.replace(CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _placed(value: Any, tree: Path) -> Any:

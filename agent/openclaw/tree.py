@@ -14,10 +14,13 @@ from shared.durable import write_durable
 from shared.errors import BadInputError, UntrustedError
 from shared.lock import Lock, parse_lock
 from shared.release import CORE
+from shared.untrusted import Folder, open_regular
 from shared.wire import Sha256, Wire
 
 SEAL = "COMPLETE"
 LOCK = "openclaw.lock"
+MAX_READ = 16 << 20
+"""Of one file of a tree that is parsed: the lock is the largest."""
 
 
 class TreeSeal(Wire):
@@ -42,42 +45,44 @@ class TreeFacts:
     config_schema: str
 
 
-def hash_tree(tree: Path) -> tuple[str, int, int]:
+def hash_tree(tree: Path, *, dir_fd: int | None = None) -> tuple[str, int, int]:
     """SHA-256 over every entry (path, kind, executable bit, content or link target), files, bytes.
 
-    Reads everything: call it in a thread. Of a socket or a pipe only the name counts.
+    Reads everything: call it in a thread. Of a socket or a pipe only the name counts. Links are not
+    followed, whoever put them there and when; `tree` is looked up below `dir_fd` if that is given.
     """
+    lines: list[tuple[Path, bytes]] = []
+    size = 0
+    for folder, folders, names, fd in os.fwalk(tree, dir_fd=dir_fd, onerror=_give_up):
+        here = Path(folder).relative_to(tree)
+        for name in (*names, *folders):
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode) or here / name == Path(SEAL):
+                continue
+            size += info.st_size if stat.S_ISREG(info.st_mode) else 0
+            lines.append((here / name, _line(name, info, fd)))
     digest = hashlib.sha256()
-    files = size = 0
-    for path in _entries(tree):
-        info = path.lstat()
-        name = os.fsencode(path.relative_to(tree))
-        if stat.S_ISLNK(info.st_mode):
-            line = b"l\0" + os.fsencode(path.readlink())
-        elif stat.S_ISREG(info.st_mode):
-            files += 1
-            size += info.st_size
-            bit = b"x" if info.st_mode & 0o100 else b"-"
-            line = b"f\0" + bit + _hash_file(path)
-        else:
-            line = b"s\0"
-        digest.update(len(name).to_bytes(4, "big") + name + line)
-    return digest.hexdigest(), files, size
+    for path, line in sorted(lines):
+        raw = os.fsencode(path)
+        digest.update(len(raw).to_bytes(4, "big") + raw + line)
+    return digest.hexdigest(), sum(line[:1] == b"f" for _, line in lines), size
 
 
-def _hash_file(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _give_up(error: OSError) -> None:
+    raise error
+
+
+def _line(name: str, info: os.stat_result, fd: int) -> bytes:
+    if stat.S_ISLNK(info.st_mode):
+        return b"l\0" + os.fsencode(os.readlink(name, dir_fd=fd))
+    if stat.S_ISREG(info.st_mode):
+        return b"f\0" + (b"x" if info.st_mode & 0o100 else b"-") + _hash_file(name, fd)
+    return b"s\0"
+
+
+def _hash_file(name: str, dir_fd: int) -> bytes:
+    with open_regular(name, dir_fd, Path(name)) as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _entries(tree: Path) -> list[Path]:
-    found: list[Path] = []
-    for folder, folders, names in os.walk(tree):
-        folders.sort()
-        here = Path(folder)
-        linked = [name for name in folders if (here / name).is_symlink()]
-        found += [here / name for name in (*names, *linked) if (here / name) != tree / SEAL]
-    return sorted(found)
 
 
 def seal_tree(tree: Path, release: str, plugins: list[str]) -> TreeSeal:
@@ -92,9 +97,15 @@ def seal_tree(tree: Path, release: str, plugins: list[str]) -> TreeSeal:
 def read_seal(tree: Path) -> TreeSeal | None:
     """None when the tree is not there or was never completed."""
     try:
-        return TreeSeal.from_bytes((tree / SEAL).read_bytes())
+        return TreeSeal.from_bytes(read_in(tree, SEAL))
     except (FileNotFoundError, NotADirectoryError, BadInputError):
         return None
+
+
+def read_in(tree: Path, relative: str) -> bytes:
+    """A file of a tree. Raises UntrustedError where a link leads to it."""
+    with Folder.own(tree) as folder:
+        return folder.read(relative, max_bytes=MAX_READ)
 
 
 def verify_tree(tree: Path, release: str, lock_sha256: str) -> TreeSeal:
@@ -107,7 +118,7 @@ def verify_tree(tree: Path, release: str, lock_sha256: str) -> TreeSeal:
         raise UntrustedError(
             f"{tree} was changed since it was staged", remedy="remove it; it is then staged anew"
         )
-    raw = (tree / LOCK).read_bytes()
+    raw = read_in(tree, LOCK)
     if hashlib.sha256(raw).hexdigest() != lock_sha256:
         raise UntrustedError(f"{tree / LOCK} is not the lock that was signed")
     check_packages(tree, parse_lock(raw))
@@ -117,7 +128,7 @@ def verify_tree(tree: Path, release: str, lock_sha256: str) -> TreeSeal:
 def check_packages(tree: Path, lock: Lock) -> None:
     """On-disk versions equal the lock's. An optional package may be absent: another platform's."""
     for package in lock.packages:
-        version = package_field(tree / package.path, "version")
+        version = package_field(tree, package.path, "version")
         if version is None and package.optional:
             continue
         if version != package.version:
@@ -126,14 +137,20 @@ def check_packages(tree: Path, lock: Lock) -> None:
             )
 
 
-def package_field(folder: Path, field: str) -> str | None:
-    value = _package_json(folder).get(field)
+def package_field(tree: Path, package: str, field: str) -> str | None:
+    """Of the package.json in `<tree>/<package>`; None when it does not say."""
+    value = _package_json(tree, package).get(field)
     return value if isinstance(value, str) else None
 
 
-def _package_json(folder: Path) -> dict[str, object]:
+def core_version(tree: Path) -> str | None:
+    """The version of OpenClaw that is on disk; None when there is none."""
+    return package_field(tree, f"node_modules/{CORE}", "version")
+
+
+def _package_json(tree: Path, package: str) -> dict[str, object]:
     try:
-        raw = (folder / "package.json").read_bytes()
+        raw = read_in(tree, f"{package}/package.json")
         value = parse_json(raw, max_bytes=4 * MAX_JSON_BYTES, max_depth=64)
     except (OSError, BadInputError):
         return {}
@@ -145,14 +162,14 @@ def read_facts(tree: Path) -> TreeFacts:
     seal = read_seal(tree)
     if seal is None:
         raise UntrustedError(f"{tree} is not a complete tree")
-    raw = (tree / LOCK).read_bytes()
+    raw = read_in(tree, LOCK)
     lock = parse_lock(raw)
-    core = package_field(tree / "node_modules" / CORE, "version")
+    core = core_version(tree)
     if core is None or core != lock.version_of(CORE):
         raise UntrustedError(
             f"on disk {CORE} is {core or 'missing'}; openclaw.lock says {lock.version_of(CORE)}"
         )
-    found = {name: package_field(tree / "node_modules" / name, "version") for name in seal.plugins}
+    found = {name: package_field(tree, f"node_modules/{name}", "version") for name in seal.plugins}
     wrong = [name for name, version in found.items() if version != lock.version_of(name)]
     if wrong:
         raise UntrustedError(f"plugin {wrong[0]} is not the version in openclaw.lock")
@@ -168,7 +185,7 @@ def read_facts(tree: Path) -> TreeFacts:
 
 def config_schema(tree: Path) -> str:
     """`state/agent` schema versions as the package declares them; undeclared means 1/1."""
-    declared = _package_json(tree / "node_modules" / CORE).get(CORE)
+    declared = _package_json(tree, f"node_modules/{CORE}").get(CORE)
     versions = declared.get("schemaVersions") if isinstance(declared, dict) else None
     if not isinstance(versions, dict):
         return "1/1"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from shared.account import Account
+
 
 @dataclass(frozen=True)
 class ServiceSpec:
@@ -15,6 +17,8 @@ class ServiceSpec:
     env: dict[str, str]
     cwd: Path
     log: Path
+    account: Account | None = None
+    """Whom it runs as, when that is not the agent's own account."""
 
 
 @dataclass(frozen=True)

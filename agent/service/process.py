@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from agent.service.base import Pid, ServiceSpec
+from shared.account import Account, identity_of
 from shared.clock import Clock
 from shared.command import kill_group
 from shared.durable import write_durable
@@ -44,12 +45,13 @@ class _State(Wire):
     env: dict[str, str] = {}
     cwd: str = "/"
     log: str = "/dev/null"
+    account: Account | None = None
     mark: str = ""
     pid: int | None = None
     started: float | None = None
 
     def spec(self) -> ServiceSpec:
-        return ServiceSpec(self.argv, self.env, Path(self.cwd), Path(self.log))
+        return ServiceSpec(self.argv, self.env, Path(self.cwd), Path(self.log), self.account)
 
 
 class ProcessService:
@@ -143,6 +145,7 @@ class ProcessService:
             env=spec.env,
             cwd=str(spec.cwd),
             log=str(spec.log),
+            account=spec.account,
             mark=secrets.token_hex(8),
         )
         self._save(wanted)
@@ -158,6 +161,7 @@ class ProcessService:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    **identity_of(spec.account),
                 )
         except OSError as error:
             raise RollcallError(f"cannot start the gateway: {error}") from error

@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from agent.copying import copy_in, copy_out
 from agent.openclaw.tree import hash_tree
-from shared.command import CHILD_OF
 from shared.durable import private_directory, sync_directory, write_durable
-from shared.errors import BadInputError, CommandError, UntrustedError
+from shared.errors import BadInputError, UntrustedError
+from shared.untrusted import Folder
 from shared.wire import Wire
 
-COPY_TIMEOUT_S = 3600.0
+WHOLE, CHECKED = "whole", "checked"
+"""In `<folder>.restored` while a restore goes on: the copy, and the sign that it was checked. The sign
+without the copy means that the copy has been moved to its place."""
 
 
 class SavedFolder(Wire):
@@ -72,7 +73,8 @@ class Bookmarks:
     def snapshot(self, upgrade: str, folders: list[Path]) -> list[SavedFolder]:
         """Copy and hash. Calling it again after a crash starts the unfinished copies anew.
 
-        Raises UntrustedError for a folder that is a link: the copy would be a link too.
+        Raises UntrustedError for a folder that is a link or lies behind one that the gateway could have
+        planted: the copy would be of something else (fault 31).
         """
         for leftover in self.folder(upgrade).glob("*.partial-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -85,13 +87,14 @@ class Bookmarks:
         return saved
 
     def _save(self, copy: Path, original: Path, name: str) -> SavedFolder:
-        if original.is_symlink():
-            raise UntrustedError(f"{original} is a link; a copy of it would save nothing")
         shutil.rmtree(copy, ignore_errors=True)
-        if not original.exists():
+        try:
+            source = Folder.guarded(original)
+        except FileNotFoundError:
             return SavedFolder(original=str(original), copy_name=name, sha256=None)
         partial = copy.with_name(f"{copy.name}.partial-{secrets.token_hex(4)}")
-        copy_tree(original, partial, self._home)
+        with source:
+            copy_out(source, partial, self._home)
         digest, _, _ = hash_tree(partial)
         partial.rename(copy)
         return SavedFolder(original=str(original), copy_name=name, sha256=digest)
@@ -99,59 +102,47 @@ class Bookmarks:
     def restore(self, bookmark: Bookmark) -> list[str]:
         """Put every folder back as it was; what the upgrade wrote is kept beside it for people.
 
-        Can be called again after a crash at any point. Returns where the failed state was kept.
+        Can be called again after a crash at any point. Returns where the failed state was kept. Raises
+        UntrustedError where a link stands under one of the names, before that folder is touched.
         """
-        return [
-            kept
-            for saved in bookmark.folders
-            if (kept := self._restore(bookmark.upgrade, saved)) is not None
-        ]
+        kept = []
+        for saved in bookmark.folders:
+            done = self.folder(bookmark.upgrade) / f"{saved.copy_name}.restored"
+            if not done.exists():
+                self._restore(bookmark.upgrade, saved, done)
+            kept.append(done.read_text())
+        return [each for each in kept if each]
 
-    def _restore(self, upgrade: str, saved: SavedFolder) -> str | None:
-        """Three names make it repeatable: `.restoring-…` (partial), `.restored` (whole), `.failed-…`."""
+    def _restore(self, upgrade: str, saved: SavedFolder, done: Path) -> None:
+        """Writes to `done` where the failed state was kept, if there was one. The copy is made whole in a
+        folder of our own beside the original, whose parent may be the gateway's; the rest is renames."""
         original = Path(saved.original)
-        failed = original.with_name(f"{original.name}.failed-{upgrade}")
-        whole = original.with_name(f"{original.name}.restored")
-        if failed.exists() and original.exists() and not whole.exists():
-            return str(failed)
-        if saved.sha256 is not None and not whole.exists():
-            self._prepare(self.folder(upgrade) / saved.copy_name, whole, saved.sha256)
-        if original.exists() and not failed.exists():
-            original.rename(failed)
-        if whole.exists():
-            whole.rename(original)
-        sync_directory(original.parent)
-        return str(failed) if failed.exists() else None
+        failed, room = f"{original.name}.failed-{upgrade}", f"{original.name}.restored"
+        with Folder.guarded(original.parent) as parent:
+            there, set_aside = parent.has_folder(original.name), parent.has_folder(failed)
+            with parent.private_folder(room) as ours:
+                moved = ours.has_folder(WHOLE) is False and ours.has_folder(CHECKED)
+                if saved.sha256 is not None and not ours.has_folder(CHECKED):
+                    self._prepare(self.folder(upgrade) / saved.copy_name, ours, saved.sha256)
+                if there and not moved:
+                    failed = f"{failed}-{secrets.token_hex(4)}" if set_aside else failed
+                    parent.move(original.name, parent, failed)
+                if ours.has_folder(WHOLE):
+                    ours.move(WHOLE, parent, original.name)
+            parent.sync()
+            kept = str(original.with_name(failed)) if parent.has_folder(failed) else ""
+            write_durable(done, kept.encode())
+            parent.remove_folder(room)
 
-    def _prepare(self, copy: Path, whole: Path, sha256: str) -> None:
-        for leftover in whole.parent.glob(f"{whole.stem}.restoring-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial = whole.with_suffix(f".restoring-{secrets.token_hex(4)}")
+    def _prepare(self, copy: Path, room: Folder, sha256: str) -> None:
+        """A checked copy under the name `whole`, and only then the sign that it is."""
         if not copy.exists():
             raise UntrustedError(f"the copy {copy} is gone")
-        copy_tree(copy, partial, self._home)
-        digest, _, _ = hash_tree(partial)
+        room.remove_folder(WHOLE)
+        copy_in(copy, room, WHOLE, self._home)
+        digest, _, _ = hash_tree(Path(WHOLE), dir_fd=room.fd)
         if digest != sha256:
             raise UntrustedError(f"the copy {copy} is not what was saved")
         os.sync()
-        partial.rename(whole)
-
-
-def copy_tree(source: Path, target: Path, home: str) -> None:
-    """A full copy with owners, modes and links; a clone where the file system can (APFS, reflink)."""
-    clone = ["-c"] if sys.platform == "darwin" else ["--reflink=auto"]
-    argv = ["/bin/cp", *clone, "-pPR", str(source), str(target)]
-    try:
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            timeout=COPY_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={CHILD_OF: home},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CommandError(f"copying {source} failed: {error}") from error
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise CommandError(f"copying {source} failed: {said[-1] if said else done.returncode}")
+        with room.private_folder(CHECKED):
+            room.sync()

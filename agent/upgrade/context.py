@@ -82,6 +82,7 @@ class Deps:
     layout: Layout
     role: Role
     clock: Clock
+    tools: NodeTools
     npm: Npm
     service: GatewayService
     gateway: Gateway
@@ -96,10 +97,6 @@ class Deps:
     def tree(self, release: str) -> Path:
         return self.layout.releases / release
 
-    @property
-    def tools(self) -> NodeTools:
-        return self.config.openclaw.tools(self.layout.home)
-
     def openclaw(self, tree: Path) -> OpenClaw:
         return OpenClaw(self.tools, tree, self.config.gateway.home)
 
@@ -113,6 +110,7 @@ class Deps:
             env={k: v for k, v in openclaw.environment().items() if k != CHILD_OF},
             cwd=self.config.gateway.home,
             log=self.layout.logs / "gateway.log",
+            account=self.tools.account,
         )
 
 

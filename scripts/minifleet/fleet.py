@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 from collections.abc import Coroutine
@@ -221,6 +222,7 @@ sync_every = "2s"
 [gateway]
 home = "{node.gateway_home}"
 port = {node.gateway_port}
+{'user = "root"' if os.geteuid() == 0 else ""}
 ready_timeout = {pace.ready_timeout_s}
 stop_timeout = 5
 

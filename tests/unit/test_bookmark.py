@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.openclaw.tree import hash_tree
-from agent.upgrade.bookmark import Bookmark, Bookmarks
+from agent.upgrade.bookmark import CHECKED, WHOLE, Bookmark, Bookmarks
 from shared.errors import UntrustedError
 
 
@@ -76,11 +76,16 @@ def test_a_restore_that_was_cut_short_is_finished_by_the_next(
     bookmark = bookmark_of(bookmarks, [state])
     spoil(state)
     copy = bookmarks.folder("u1") / bookmark.folders[0].copy_name
-    whole, partial = tmp_path / ".openclaw.restored", tmp_path / ".openclaw.restoring-1"
+    room = tmp_path / ".openclaw.restored"
+    whole = room / WHOLE
     if cut == 0:
-        partial.mkdir()
+        whole.mkdir(parents=True)
+        (whole / "half").touch()
     if cut in (1, 2, 3):
         shutil.copytree(copy, whole, symlinks=True)
+        (room / CHECKED).mkdir()
+    if cut in (0, 1, 2, 3):
+        room.chmod(0o700)
     if cut in (2, 3):
         state.rename(tmp_path / ".openclaw.failed-u1")
     if cut == 3:
@@ -89,7 +94,7 @@ def test_a_restore_that_was_cut_short_is_finished_by_the_next(
         bookmarks.restore(bookmark)
     bookmarks.restore(bookmark)
     assert hash_tree(state) == before
-    assert not whole.exists()
+    assert not room.exists()
     assert (tmp_path / ".openclaw.failed-u1" / "new.sqlite").exists()
 
 

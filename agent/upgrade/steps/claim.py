@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from typing import ClassVar
 
 from agent.openclaw.settings import last_touched_version
-from agent.openclaw.tree import package_field, read_seal
+from agent.openclaw.tree import core_version, read_seal
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.lastgood import read_last_good
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.command import run_command
 from shared.errors import BadInputError
-from shared.release import CORE, check_floor, check_unexpired
+from shared.release import check_floor, check_unexpired
+from shared.untrusted import Folder
 from shared.versions import OpenClawVersion
 
 SPACE_FACTOR = 2.5
@@ -41,30 +43,33 @@ class Claim:
         good = await asyncio.to_thread(read_last_good, deps.layout.home)
         if good is not None:
             check_floor(release, await deps.releases.kept(good.highest or good.release))
-        self._check_links(context)
+        await asyncio.to_thread(self._check_links, context)
         await self._check_engine(context, release.manifest.node_engine)
         self._check_direction(context)
         await asyncio.to_thread(self._check_space, context)
         return await asyncio.to_thread(self._before, context)
 
     def _check_links(self, context: Context) -> None:
+        """A link could not be saved and put back. Raises UntrustedError."""
         gateway = context.deps.config.gateway
-        for folder in (gateway.state, *gateway.workspaces):
-            if folder.is_symlink():
-                raise StepFailed(
-                    f"{folder} is a link, so it could not be saved and put back",
-                    remedy="name the real folder in agent.toml, or mount it there",
-                )
+        for path in (gateway.state, *gateway.workspaces):
+            with contextlib.suppress(FileNotFoundError), Folder.guarded(path):
+                pass
 
     async def _check_engine(self, context: Context, wanted: str) -> None:
         """npm's own semver judges the range: OpenClaw's engines use forms that PEP 440 lacks."""
         tools = context.deps.tools
         semver = tools.npm_cli.parents[1] / "node_modules" / "semver" / "bin" / "semver.js"
         env = tools.environment(context.deps.layout.home)
-        has = await run_command([str(tools.node), "--version"], env=env, timeout_s=30)
+        has = await run_command(
+            [str(tools.node), "--version"], env=env, timeout_s=30, account=tools.account
+        )
         version = has.stdout.decode().strip()
         fits = await run_command(
-            [str(tools.node), str(semver), "--range", wanted, version], env=env, timeout_s=30
+            [str(tools.node), str(semver), "--range", wanted, version],
+            env=env,
+            timeout_s=30,
+            account=tools.account,
         )
         if has.code != 0 or fits.code != 0:
             raise StepFailed(
@@ -77,7 +82,7 @@ class Claim:
         current = context.deps.layout.current
         touched = last_touched_version(context.deps.config.gateway.state)
         if touched is None and current.exists():
-            touched = package_field(current.resolve() / "node_modules" / CORE, "version")
+            touched = core_version(current.resolve())
         target = context.signed().manifest.openclaw
         try:
             older = touched is not None and OpenClawVersion(target) < OpenClawVersion(touched)
@@ -109,5 +114,5 @@ class Claim:
         tree = current.resolve()
         return {
             "previous": tree.name,
-            "version_before": package_field(tree / "node_modules" / CORE, "version"),
+            "version_before": core_version(tree),
         }

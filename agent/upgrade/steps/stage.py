@@ -14,10 +14,13 @@ import shutil
 from pathlib import Path
 from typing import IO, ClassVar
 
+from agent.openclaw.handover import hand_over, lend
 from agent.openclaw.tree import LOCK, read_seal, seal_tree
 from agent.upgrade.context import Context
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
+from shared.account import Account
+from shared.archive import check_archive
 from shared.durable import hold_lock, sync_directory
 from shared.errors import ConflictError
 from shared.lock import Lock, parse_lock
@@ -25,6 +28,7 @@ from shared.release import Release
 
 TURN_EVERY_S = 0.5
 COUNT_EVERY_S = 5.0
+MODULES = "node_modules"
 
 
 class Stage:
@@ -72,14 +76,19 @@ class Stage:
         for artifact in release.manifest.artifacts:
             progress(f"fetching {artifact.file}")
             body = await deps.releases.artifact(release, artifact.sha256)
+            await asyncio.to_thread(check_archive, body)
             files[f"artifacts/{artifact.file}"] = body
-        await asyncio.to_thread(_write_project, partial, files)
+        await asyncio.to_thread(_write_project, partial, files, deps.tools.account)
         await self._install(context, partial, parse_lock(files[LOCK]))
         if release.manifest.allow_scripts:
             progress("running the install scripts that the release lists")
             await deps.npm.run_scripts(partial, list(release.manifest.allow_scripts))
         # The first call of a fresh package writes into it; let it, before the tree is sealed.
         await deps.openclaw(partial).version()
+        if deps.tools.account is not None:
+            progress("taking the tree over")
+            home, modules = str(deps.layout.home), partial / MODULES
+            await asyncio.to_thread(hand_over, modules, deps.tools.account, home)
         progress("hashing the tree")
 
     async def _install(self, context: Context, partial: Path, lock: Lock) -> None:
@@ -103,12 +112,18 @@ def _arrived(partial: Path, lock: Lock) -> int:
     return sum((partial / package.path / "package.json").exists() for package in lock.packages)
 
 
-def _write_project(partial: Path, files: dict[str, bytes]) -> None:
-    partial.mkdir(mode=0o755)
+def _write_project(partial: Path, files: dict[str, bytes], account: Account | None) -> None:
+    """The project stays ours, and only node_modules is npm's: nobody puts a .npmrc beside package.json,
+    and the lock stays the one that was signed. Modes are set, for the agent's umask lets nobody read.
+    """
     for name, body in files.items():
         path = partial / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
+        path.chmod(0o644)
+        path.parent.chmod(0o755)
+    if account is not None:
+        lend(partial / MODULES, account)
 
 
 def _seal(partial: Path, tree: Path, release: Release) -> str:

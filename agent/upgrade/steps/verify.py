@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-from agent.openclaw.tree import LOCK, verify_tree
+from agent.openclaw.tree import LOCK, read_in, verify_tree
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
@@ -23,7 +23,7 @@ class Verify:
         release, deps, tree = context.signed(), context.deps, context.tree
         deps.progress("checking every file against the lock")
         seal = await asyncio.to_thread(verify_tree, tree, release.id, release.manifest.lock_sha256)
-        lock = parse_lock(await asyncio.to_thread((tree / LOCK).read_bytes))
+        lock = parse_lock(await asyncio.to_thread(read_in, tree, LOCK))
         twice = lock.duplicates_of([CORE, *release.manifest.plugins])
         if twice:
             raise StepFailed(f"{twice[0]} stands more than once in the tree")
