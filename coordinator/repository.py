@@ -19,7 +19,7 @@ from coordinator.home import KeyRing, Keys
 from shared.canonical import sha256_hex
 from shared.clock import Clock
 from shared.durable import private_directory, write_durable
-from shared.errors import BadInputError, ConflictError, NotFoundError, UntrustedError
+from shared.errors import BadInputError, ConflictError, NotFoundError
 from shared.fleet import FleetDocument
 from shared.metadata import (
     FLEET,
@@ -63,7 +63,16 @@ class Repository:
         private_directory(folder / "targets")
         self.root = self._newest_root()
         self.targets = self._published_targets()
+        self._learn()
+
+    def _learn(self) -> None:
+        """What callers on the event loop ask for, so that they need not wait for a disk."""
         self.fleet: FleetDocument | None = self._fleet_of(self.targets)
+        self.releases = self._releases_of(self.targets)
+        """What can be a target: signed and not withdrawn, oldest first."""
+        version = 0 if self.root is None else self.root.signed.version
+        raw = self._read(f"{version}.root.json")
+        self._root_to_trust = (version, "" if raw is None else sha256_hex(raw))
 
     def _newest_root(self) -> Metadata[Root] | None:
         found = None
@@ -121,16 +130,14 @@ class Repository:
     def root_to_trust(self) -> tuple[int, str]:
         """Version and SHA-256 of the newest root, for a join token."""
         self.must_fleet()
-        version = self.root.signed.version if self.root is not None else 0
-        return version, sha256_hex(self.read(f"{version}.root.json"))
+        return self._root_to_trust
 
-    def releases(self) -> list[Release]:
-        """What can be a target: signed and not withdrawn, oldest first."""
-        if self.targets is None:
+    def _releases_of(self, targets: Metadata[Targets] | None) -> list[Release]:
+        if targets is None:
             return []
         found = [
             parse_release(self.read(f"targets/{file.hashes['sha256']}.{path}"))
-            for path, file in self.targets.signed.targets.items()
+            for path, file in targets.signed.targets.items()
             if path != FLEET
         ]
         return sorted(found, key=lambda release: release.manifest.created)
@@ -157,8 +164,9 @@ class Repository:
             write_durable(self._folder / f"{each.signed.version}.root.json", to_bytes(each))
         write_durable(self._folder / f"{targets.signed.version}.targets.json", to_bytes(targets))
         self._ring.use(keys)
-        self.root, self.targets, self.fleet = root, targets, fleet
+        self.root, self.targets = root, targets
         self._sign_online(new_snapshot=True)
+        self._learn()
 
     def _accept_roots(self, raws: list[str]) -> list[Metadata[Root]]:
         before = self.root.signed if self.root is not None else None
@@ -304,10 +312,3 @@ class Repository:
             elif left < SOON_S:
                 found.append(f"{name} metadata expires in {left / 86400:.1f} days")
         return [f"{each}; sign it anew: rollcall keys renew" for each in found]
-
-    def check_signed(self, release: str) -> Release:
-        """Raises UntrustedError for a release that is not among the targets."""
-        for each in self.releases():
-            if each.id == release:
-                return each
-        raise UntrustedError(f"release {release[:12]} is not signed, or was withdrawn")

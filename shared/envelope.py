@@ -41,7 +41,9 @@ class _Signature(Wire):
     sig: str
 
 
-class _Shape(Wire):
+class DsseEnvelope(Wire):
+    """The JSON form of an envelope: `payload` and each `sig` in base64."""
+
     payload: str
     payloadType: str  # noqa: N815 - the name DSSE gives it
     signatures: Annotated[list[_Signature], Field(min_length=1, max_length=8)]
@@ -94,7 +96,7 @@ def open_envelope(
 
 
 def _read(raw: bytes, max_bytes: int) -> Envelope:
-    shape = _Shape.from_value(parse_json(raw, max_bytes=max_bytes, max_depth=6))
+    shape = DsseEnvelope.from_value(parse_json(raw, max_bytes=max_bytes, max_depth=6))
     try:
         return Envelope.from_dict(shape.model_dump())
     except (KeyError, TypeError, ValueError) as error:

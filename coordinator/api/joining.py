@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from coordinator.api.access import Allows
-from coordinator.api.routes import JSON, Call, Resource, Route
+from coordinator.api.routes import ENVELOPE, Call, Resource, Route
 from coordinator.ca import key_of_request
 from coordinator.fleet import FleetState
 from coordinator.home import KeyRing
@@ -165,7 +165,7 @@ class Joining(Resource):
             Allows.ANYONE,
             "Become a node: a join request with a token's secret, in an envelope (DSSE) that the "
             "node's new message key has signed.",
-            body=JSON,
+            body=ENVELOPE,
             answer=JoinAnswer,
             success=(201,),
             refusals=(403, 409),
@@ -177,7 +177,7 @@ class Joining(Resource):
             renew,
             Allows.ANYONE,
             "A new certificate for a node, in an envelope that its message key has signed.",
-            body=JSON,
+            body=ENVELOPE,
             answer=JoinAnswer,
             refusals=(403, 409),
             limit=ENVELOPE_BYTES,

@@ -60,8 +60,9 @@ def _schemas(routes: Sequence[Route]) -> tuple[Refs, Json]:
     what is read."""
     wanted: dict[tuple[type[Wire], Mode], None] = {(Problem, "serialization"): None}
     for route in routes:
-        if route.body is not None and not isinstance(route.body, Media):
-            wanted[(route.body, "validation")] = None
+        body = route.body.shape if isinstance(route.body, Media) else route.body
+        if body is not None:
+            wanted[(body, "validation")] = None
         if route.answer is not None and not isinstance(route.answer, Media):
             wanted[(route.answer, "serialization")] = None
     refs, document = models_json_schema(list(wanted), ref_template="#/components/schemas/{model}")
@@ -146,7 +147,7 @@ def _header(name: str, schema: Json) -> Json:
 
 def _content(body: type[Wire] | Media, mode: Mode, refs: Refs) -> Json:
     if isinstance(body, Media):
-        return {body.type: {}}
+        return {body.type: {} if body.shape is None else {"schema": refs[(body.shape, mode)]}}
     return {"application/json": {"schema": refs[(body, mode)]}}
 
 

@@ -29,7 +29,7 @@ class ReleasesApi(Resource):
 
     def find(self, text: str) -> Release:
         """By id, by a prefix of it, or by name. Raises NotFoundError with what there is."""
-        known = self._repository.releases()
+        known = self._repository.releases
         prefixed = len(text) >= SHORTEST_PREFIX
         found = [
             each
@@ -45,7 +45,7 @@ class ReleasesApi(Resource):
         return ReleaseList(
             releases=[
                 ListedRelease(id=each.id, **each.manifest.model_dump())
-                for each in self._repository.releases()
+                for each in self._repository.releases
             ]
         )
 

@@ -8,6 +8,7 @@ made from the same table (openapi.py), so a new route needs a line in `routes` a
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from coordinator.api.access import Access, AccessError, Allows, Caller
 from coordinator.api.recorder import Recorder
 from coordinator.audit import Entry
 from shared.canonical import MAX_JSON_BYTES
+from shared.envelope import DsseEnvelope
 from shared.errors import BadInputError, RollcallError
 from shared.http import application, problem, read_body, wire_response
 from shared.wire import Wire, short
@@ -35,12 +37,14 @@ W = TypeVar("W", bound=Wire)
 
 @dataclass(frozen=True)
 class Media:
-    """A body that is not one of our models: bytes of this content type."""
+    """A body that reaches the handler as bytes of this content type; `shape` only describes it."""
 
     type: str
+    shape: builtins.type[Wire] | None = None
 
 
 JSON = Media("application/json")
+ENVELOPE = Media("application/json", DsseEnvelope)
 BINARY = Media("application/octet-stream")
 
 

@@ -85,7 +85,7 @@ class TrustApi(Resource):
         return TrustState(
             root=0 if root is None else root.signed.version,
             targets=0 if targets is None else targets.signed.version,
-            releases=[each.manifest.name for each in self._repository.releases()],
+            releases=[each.manifest.name for each in self._repository.releases],
         )
 
     routes = (

@@ -26,7 +26,7 @@ from shared.clock import Clock, SystemClock
 from shared.fleet import CoordinatorKeys, JoinToken
 from shared.http import session
 from shared.messages import Verdict
-from shared.report import NodeReport, ReadinessSummary, SyncRequest
+from shared.report import NodeReport, ReadinessSummary, SyncAnswer, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import client_context, unverified_context
 from tests.support.tufkit import Operator, manifest_of
@@ -149,7 +149,7 @@ async def start(settings: Settings, clock: Clock | None = None) -> asyncio.Task[
 
 
 @asynccontextmanager
-async def run_coordinator(root: Path) -> AsyncIterator[Running]:
+async def run_coordinator(root: Path, *, signed: bool = True) -> AsyncIterator[Running]:
     port = free_port()
     paths = HomePaths(root / "home")
     settings = Settings(paths, "test", "127.0.0.1", port, None)
@@ -158,7 +158,8 @@ async def run_coordinator(root: Path) -> AsyncIterator[Running]:
     url = f"https://127.0.0.1:{port}"
     made = Running(root, url, Operator("operator"), client, task, settings)
     try:
-        await made.sign_fleet()
+        if signed:
+            await made.sign_fleet()
         yield made
     finally:
         await made.stop()
@@ -172,7 +173,7 @@ async def joined(running: Running, name: str, role: Role = Role.STABLE) -> Layou
 
 async def sync(
     layout: Layout, report: NodeReport | None = None, messages: list[str] | None = None
-) -> object:
+) -> SyncAnswer:
     trust = await asyncio.to_thread(load_trust, layout)
     said = report or NodeReport(
         node=trust.name, agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)

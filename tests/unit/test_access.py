@@ -25,7 +25,6 @@ from coordinator.operators import OperatorRole, TokenText, make_token
 from shared.clock import SystemClock
 from shared.errors import ConflictError, RollcallError
 from shared.http import RefusedError
-from tests.conftest import ManualClock
 from tests.support.coordinatorkit import Running, joined
 
 ROUTES = [route for resource in RESOURCES for route in resource.routes]

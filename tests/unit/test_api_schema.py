@@ -28,8 +28,9 @@ from coordinator.api.routes import BINARY, Route
 from coordinator.api.table import RESOURCES, description
 from coordinator.cli import app
 from shared.canonical import canonical_json, sha256_hex
-from shared.envelope import RELEASE, seal
+from shared.envelope import JOIN, RENEWAL, seal
 from shared.keys import SigningKey
+from shared.metadata import FLEET, new_targets, read_targets, sign, to_bytes
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import client_context, make_key, request_certificate
 from tests.support.coordinatorkit import LOCK, Running, joined, sync
@@ -101,7 +102,10 @@ async def set_stage(running: Running, route: Route) -> Stage:
     if not only_nodes:
         session.headers["Authorization"] = f"Bearer {running.settings.paths.token.read_text()}"
     named = {
-        "/v1/releases/{id}/envelope": {"id": release},
+        "/tuf/{path}": {"path": "timestamp.json"},
+        "/tuf/targets/{sha256}.fleet.json": {"sha256": await listed(running, FLEET)},
+        "/tuf/targets/{name}": {"name": f"{release}.2026.9.6.release.json"},
+        "/v1/nodes/{name}/revoke": {"name": "a"},
         "/v1/blobs/{sha256}": {"sha256": sha256_hex(LOCK)},
         "/v1/rollouts/{id}/history": {"id": rollout["id"]},
         "/v1/operator-tokens/{id}": {"id": operator["id"]},
@@ -110,6 +114,12 @@ async def set_stage(running: Running, route: Route) -> Stage:
         while not (await running.get("/v1/rollouts"))["rollouts"][0]["nodes"][0]["reason"]:
             await asyncio.sleep(0.05)
     return Stage(running.url, session, named)
+
+
+async def listed(running: Running, path: str) -> str:
+    """The SHA-256 of a target."""
+    targets = read_targets(await running.client.ask("GET", "/tuf/2.targets.json"))
+    return str(targets.signed.targets[path].hashes["sha256"])
 
 
 def exercise(stage: Stage, route: Route, mode: GenerationMode) -> set[int]:
@@ -174,7 +184,8 @@ async def test_the_description_is_of_what_runs(running: Running) -> None:
     for path, operations in described.body["paths"].items():
         for method in operations:
             reply = await running.reply(method.upper(), re.sub(r"\{\w+\}", "0" * 8, path))
-            assert reply.status in (200, 400, 401), (method, path)
+            assert reply.status in (200, 400, 401, 404), (method, path)
+            assert reply.body.get("code") != "http", "aiohttp knows no such route"
 
 
 def test_each_operation_has_its_own_id_and_says_for_whom_it_is() -> None:
@@ -193,7 +204,8 @@ def test_a_route_without_a_pattern_for_its_parameter_is_a_mistake() -> None:
 async def status_and_reason(running: Running, route: Route, body: bytes) -> tuple[int, str]:
     node = await joined(running, "a") if route.allows is Allows.NODE else None
     token = None if node else running.settings.paths.token.read_text()
-    reply = await running.reply(route.method, route.path, token=token, node=node, body=body)
+    path = route.path.replace("{name}", "a")
+    reply = await running.reply(route.method, path, token=token, node=node, body=body)
     return reply.status, reply.body["detail"]
 
 
@@ -232,23 +244,45 @@ async def bodies_with(running: Running, text: str) -> list[tuple[str, dict[str, 
         "message_key": SigningKey.generate().public.model_dump(),
     }
 
-    def release(**changes: Any) -> dict[str, Any]:
-        payload = canonical_json({**MANIFEST, **changes})
-        return dict(json.loads(seal(payload, RELEASE, running.key)))
+    key = SigningKey.generate()
+    desk = await running.desk()
+    published = await asyncio.to_thread(desk.published, running.client)
 
+    def signed(kind: str, value: dict[str, Any]) -> dict[str, Any]:
+        return dict(json.loads(seal(canonical_json(value), kind, key)))
+
+    def release(**changes: Any) -> dict[str, Any]:
+        """A release that an operator did sign, with a trick in it."""
+        path, raw = "evil.release.json", canonical_json({**MANIFEST, "name": "evil", **changes})
+        targets = new_targets([(path, raw)], 2e9, base=published.targets.signed)
+        sign(targets, [running.operator_keys.targets])
+        return {"targets": to_bytes(targets).decode(), "files": {path: raw.decode()}}
+
+    joining["message_key"] = key.public.model_dump()
+    renewing = {**joining, "fleet": published.fleet.fleet, "node": "a"}
     return [
         ("/v1/targets", {"release": text}),
         ("/v1/targets", {"release": "2026.9.6", "strategy": text}),
         ("/v1/node-tokens", {"ttl_s": text}),
         ("/v1/operator-tokens", {"name": text, "role": "viewer"}),
         ("/v1/operator-tokens", {"name": "x", "role": text}),
-        ("/v1/join", {**joining, "name": text}),
-        ("/v1/join", {**joining, "role": text}),
-        ("/v1/join", {**joining, "csr_pem": text}),
-        ("/v1/releases", release(name=text)),
-        ("/v1/releases", release(openclaw=text)),
-        ("/v1/releases", release(dependencies={"openclaw": "1", text: "1"})),
-        ("/v1/releases", release(lock_sha256=text)),
+        ("/v1/node-tokens", {"name": text}),
+        ("/v1/node-tokens", {"role": text}),
+        ("/v1/node-tokens", {"site": text}),
+        ("/v1/join", signed(JOIN, {**joining, "name": text})),
+        ("/v1/join", signed(JOIN, {**joining, "role": text})),
+        ("/v1/join", signed(JOIN, {**joining, "site": text})),
+        ("/v1/join", signed(JOIN, {**joining, "csr_pem": text})),
+        ("/v1/renew", signed(RENEWAL, {**renewing, "node": text})),
+        ("/v1/renew", signed(RENEWAL, {**renewing, "fleet": text})),
+        ("/v1/nodes/{name}/revoke", {"reason": 1}),
+        ("/v1/trust", {"targets": text}),
+        ("/v1/trust", {"roots": [text]}),
+        ("/v1/trust", {"files": {text: text}}),
+        ("/v1/trust", release(name=text)),
+        ("/v1/trust", release(openclaw=text)),
+        ("/v1/trust", release(dependencies={"openclaw": "1", text: "1"})),
+        ("/v1/trust", release(lock_sha256=text)),
         ("/v1/sync", {"report": {**report, "node": text}}),
         ("/v1/sync", {"report": {**report, "release": text}}),
         ("/v1/sync", {"report": report, "holds": text}),
@@ -263,7 +297,9 @@ async def test_a_version_that_is_a_command_is_refused_everywhere(running: Runnin
     assert {path for path, _ in bodies} == {route.path for route in WITH_JSON}
     for path, value in bodies:
         who: dict[str, Any] = {"node": node} if path == "/v1/sync" else {"token": admin}
-        reply = await running.reply("POST", path, body=json.dumps(value).encode(), **who)
+        reply = await running.reply(
+            "POST", path.replace("{name}", quote(EVIL)), body=json.dumps(value).encode(), **who
+        )
         assert reply.status == 400, (path, value, reply)
         assert reply.body["detail"]
 

@@ -35,9 +35,8 @@ from shared.clock import SystemClock
 from shared.command import CHILD_OF, end_children_of, run_command
 from shared.durable import write_durable
 from shared.errors import ConfigError, NotFoundError, UntrustedError
-from shared.keys import SigningKey
 from shared.npm import Npm, find_tools
-from shared.release import Artifact, Release, sign_release
+from shared.release import Artifact, Release, parse_release
 from shared.scratch import give
 from tests.support.cage import PATH_ONLY, caged_tools, home_of, needs_root, open_place, shell
 from tests.unit.test_bookmark import bookmark_of
@@ -234,7 +233,13 @@ class Source:
     def __init__(self, release: Release, files: list[bytes]) -> None:
         self._release, self._files = release, {sha256_hex(body): body for body in files}
 
+    async def authorise(self, release: str) -> Release:
+        return self._release
+
     async def release(self, release: str) -> Release:
+        return self._release
+
+    async def kept(self, release: str | None) -> Release | None:
         return self._release
 
     async def lock(self, release: Release) -> bytes:
@@ -245,7 +250,7 @@ class Source:
 
 
 async def source_of(place: Path) -> tuple[Source, Release]:
-    """The stand-in as a release: resolved by npm, signed by a key of ours."""
+    """The stand-in as a release: resolved by npm."""
     npm, project = Npm(find_tools()), place / "project"
     (project / "artifacts").mkdir(parents=True)
     tarball = await pack_standin(npm, VERSION, project / "artifacts")
@@ -260,7 +265,7 @@ async def source_of(place: Path) -> tuple[Source, Release]:
     await npm.lock(project)
     lock = (project / "package-lock.json").read_bytes()
     whole = draft.model_copy(update={"lock_sha256": sha256_hex(lock)})
-    release = sign_release(whole, SigningKey.generate())
+    release = parse_release(whole.canonical())
     return Source(release, [lock, body]), release
 
 

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,32 @@ import pytest
 from agent.coordinator import Coordinator
 from agent.join import join
 from agent.layout import Layout
-from agent.releases import Releases
-from agent.trust import load_trust
-from coordinator.home import HomePaths
-from coordinator.server import Settings
-from scripts.minifleet.workspace import free_port
-from shared.canonical import sha256_hex
-from shared.durable import write_durable
-from shared.errors import ConfigError, ConflictError, UntrustedError
+from agent.renewal import Renewal, is_due
+from agent.trust import Trust, load_trust
+from shared.clock import SystemClock
+from shared.errors import ConflictError, UntrustedError
+from shared.fleet import JoinRequest, JoinToken, RenewalRequest, seal_join, seal_renewal
 from shared.http import RefusedError, session
 from shared.keys import SigningKey
 from shared.messages import Clear, Payload, Red, RedKind, Verdict, sign_message
-from shared.report import NodeReport, ReadinessSummary
+from shared.report import NodeReport, ReadinessSummary, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role
-from shared.tls import client_context, unverified_context
-from tests.support.coordinatorkit import LOCK, Running, joined, start, sync
+from shared.tls import (
+    client_context,
+    make_key,
+    read_certificate,
+    request_certificate,
+    unverified_context,
+)
+from tests.support.coordinatorkit import (
+    Running,
+    dialling,
+    joined,
+    run_coordinator,
+    start,
+    sync,
+)
+from tests.support.tufkit import Operator
 
 
 async def test_a_node_joins_once_with_keys_that_it_made_itself(running: Running) -> None:
@@ -121,9 +133,11 @@ async def reds(running: Running) -> list[dict[str, Any]]:
 
 
 async def test_a_token_of_another_coordinator_is_not_believed(running: Running) -> None:
-    token = (await running.token()).model_copy(update={"fleet_sha256": "0" * 64})
-    with pytest.raises(UntrustedError, match="not the one"):
-        await join(Layout(running.root / "a"), token, "a", Role.STABLE)
+    token = await running.token()
+    for changed, reason in (("root_sha256", "not the one"), ("ca_sha256", "have not signed")):
+        other = token.model_copy(update={changed: "0" * 64})
+        with pytest.raises(UntrustedError, match=reason):
+            await join(Layout(running.root / "a"), other, "a", Role.STABLE)
 
 
 async def test_who_may_call_what(running: Running) -> None:
@@ -166,43 +180,146 @@ async def test_only_an_operators_signature_makes_a_release(running: Running) -> 
     release = await running.publish()
     listed = json.loads(await running.client.ask("GET", "/v1/releases"))["releases"]
     assert [each["id"] for each in listed] == [release]
-    stranger = Running(
-        running.root,
-        running.url,
-        SigningKey.generate(),
-        running.client,
-        running.task,
-        running.settings,
-    )
-    with pytest.raises(RefusedError, match="trusted"):
+    stranger = replace(running, operator_keys=Operator("operator"))
+    with pytest.raises(UntrustedError, match="not among those that may sign"):
         await stranger.publish("2026.9.6+evil")
     with pytest.raises(RefusedError, match="what its hash says"):
         await running.client.ask("PUT", f"/v1/blobs/{'0' * 64}", b"x")
-    with pytest.raises(RefusedError, match="other content"):
+    with pytest.raises(ConflictError, match="other content"):
         await running.publish()
 
 
-async def test_an_agent_takes_nothing_that_no_operator_signed(running: Running) -> None:
-    """P6: the coordinator's database can be changed; the agent still refuses."""
-    layout = await joined(running, "a")
-    release = await running.publish()
+async def test_a_token_says_what_its_node_becomes(running: Running) -> None:
+    terms = {"name": "mac1", "role": "canary", "site": "north"}
+
+    async def token() -> JoinToken:
+        return JoinToken.decode(str((await running.post("/v1/node-tokens", terms))["token"]))
+
+    with pytest.raises(RefusedError, match="for name 'mac1'"):
+        await join(Layout(running.root / "b"), await token(), "b", None)
+    with pytest.raises(RefusedError, match="for role 'canary'"):
+        await join(Layout(running.root / "c"), await token(), "mac1", Role.STABLE)
+    identity = await join(Layout(running.root / "a"), await token(), "mac1", None)
+    assert identity.role == "canary"
+    (node,) = (await running.get("/v1/nodes"))["nodes"]
+    assert (node["role"], node["site"]) == ("canary", "north")
+
+
+async def test_who_joins_proves_that_it_holds_its_message_key(running: Running) -> None:
+    key, token = SigningKey.generate(), await running.token()
+    request = JoinRequest(
+        secret=token.secret,
+        name="a",
+        csr_pem=request_certificate(make_key(), "a"),
+        message_key=SigningKey.generate().public,
+    )
+    with pytest.raises(RefusedError, match="no key that is trusted"):
+        await running.client.ask("POST", "/v1/join", seal_join(request, key))
+
+
+async def test_a_node_that_was_installed_anew_comes_back_under_its_name(running: Running) -> None:
+    first = await joined(running, "a")
+    other = await joined(running, "b")
+    asked = {"name": "a", "rejoin": True}
+    token = JoinToken.decode(str((await running.post("/v1/node-tokens", asked))["token"]))
+    again = Layout(running.root / "again")
+    await join(again, token, "a", None)
+    with pytest.raises(RefusedError, match="no key that is trusted"):
+        await renewed(running, first)
+    await renewed(running, again)
+    assert (await sync(other)).roster is not None
+    with pytest.raises(RefusedError, match="no node 'c'"):
+        await running.post("/v1/node-tokens", {"name": "c", "rejoin": True})
+
+
+async def renewed(running: Running, layout: Layout, following: SigningKey | None = None) -> Trust:
     trust = await asyncio.to_thread(load_trust, layout)
-    context = await asyncio.to_thread(client_context, layout.tls.ca, layout.tls)
-    async with session(context=context) as client:
-        source = Releases(layout.home, trust.fleet, Coordinator(client, running.url))
-        found = await source.release(release)
-        assert await source.lock(found) == LOCK
-        blob = running.settings.paths.blobs / sha256_hex(LOCK)
-        await asyncio.to_thread(write_durable, blob, LOCK + b" ")
-        with pytest.raises(UntrustedError, match="not what its hash says"):
-            await source.lock(found)
-        other = Releases(
-            layout.home,
-            trust.fleet.model_copy(update={"release_keys": [trust.key.public]}),
-            Coordinator(client, running.url),
+
+    async def nothing() -> None: ...
+
+    async with dialling(layout) as dialler:
+        coordinator = Coordinator(dialler, running.url)
+        await Renewal(layout, trust, coordinator, SystemClock(), nothing).renew(following)
+    return trust
+
+
+async def test_a_certificate_is_renewed_under_the_message_key_alone(running: Running) -> None:
+    """Also when the certificate has lapsed or the authority has changed: TLS proves nothing here."""
+    layout = await joined(running, "a")
+    before = await asyncio.to_thread(read_certificate, layout.tls.identity)
+    await renewed(running, layout)
+    after = await asyncio.to_thread(read_certificate, layout.tls.identity)
+    assert before.serial_number != after.serial_number
+    assert before.public_key() != after.public_key()
+    life = after.not_valid_after_utc - after.not_valid_before_utc
+    assert life.days == 30
+    issued = after.not_valid_before_utc.timestamp()
+    authority = running.settings.paths.tls.ca.read_text()
+    assert not is_due(after, authority, issued + 9.9 * 86400)
+    assert is_due(after, authority, issued + 10.1 * 86400)
+    assert not await stranger_is_answered(running, "/v1/renew", b"{}")
+    await sync(layout)
+
+
+async def stranger_is_answered(running: Running, path: str, body: bytes) -> bool:
+    return (await running.reply("POST", path, body=body)).status < 400
+
+
+async def test_a_node_changes_its_message_key(running: Running) -> None:
+    layout = await joined(running, "a")
+    trust = await asyncio.to_thread(load_trust, layout)
+    old = trust.key
+    following = await trust.following_key()
+    fresh = await renewed(running, layout, following)
+    await fresh.settle_key()
+    assert fresh.key.public == following.public != old.public
+    assert (await asyncio.to_thread(load_trust, layout)).key.public == following.public
+    await renewed(running, layout)
+    forged = seal_renewal(
+        RenewalRequest(
+            fleet=fresh.fleet.fleet,
+            node="a",
+            csr_pem=request_certificate(make_key(), "a"),
+            message_key=old.public,
+        ),
+        old,
+    )
+    assert (await running.reply("POST", "/v1/renew", body=forged)).status == 403
+
+
+async def test_a_revoked_node_is_refused_at_once_and_wakes_who_waits(running: Running) -> None:
+    a, b = await joined(running, "a"), await joined(running, "b")
+    trust = await asyncio.to_thread(load_trust, b)
+    seen = await sync(b)
+    await trust.accept_roster(str(seen.roster).encode())
+    async with dialling(b) as dialler:
+        report = NodeReport(
+            node="b", agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
         )
-        with pytest.raises(UntrustedError):
-            await other.release(release)
+        waiting = asyncio.create_task(
+            Coordinator(dialler, running.url).sync(
+                SyncRequest(
+                    report=report,
+                    wait_s=20,
+                    roster=trust.roster.number,
+                    repository=seen.repository,
+                )
+            )
+        )
+        await asyncio.sleep(0.3)
+        answer = await running.post("/v1/nodes/a/revoke", {"reason": "stolen"})
+        heard = await asyncio.wait_for(waiting, 5)
+    assert heard.roster is not None
+    assert await trust.accept_roster(heard.roster.encode())
+    assert trust.peer_names() == []
+    assert (answer["epoch"], answer["again"]) == (trust.roster.epoch, False)
+    with pytest.raises(RefusedError, match="revoked"):
+        await sync(a)
+    with pytest.raises(RefusedError, match="revoked"):
+        await renewed(running, a)
+    assert (await running.post("/v1/nodes/a/revoke", {}))["again"] is True
+    with pytest.raises(RefusedError, match="no node 'z'"):
+        await running.post("/v1/nodes/z/revoke", {})
 
 
 async def test_a_target_needs_a_release_nodes_and_no_red(running: Running) -> None:
@@ -244,7 +361,12 @@ async def test_a_second_coordinator_on_one_home_refuses(running: Running) -> Non
         await start(running.settings)
 
 
-async def test_a_first_start_needs_an_operators_key(tmp_path: Path) -> None:
-    settings = Settings(HomePaths(tmp_path / "home"), "t", "127.0.0.1", free_port(), None, [])
-    with pytest.raises(ConfigError, match="release key"):
-        await start(settings)
+async def test_before_operators_have_signed_nobody_joins(tmp_path: Path) -> None:
+    async with run_coordinator(tmp_path, signed=False) as running:
+        with pytest.raises(RefusedError, match="no operator has signed"):
+            await running.token()
+        (alert,) = (await running.get("/v1/alerts"))["alerts"]
+        assert "keys init" in alert["text"]
+        await running.sign_fleet()
+        assert (await running.get("/v1/alerts"))["alerts"] == []
+        await joined(running, "a")

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.api import peer_app
+from agent.dialler import Dialler
+from agent.peer_api import PeerApi
 from agent.peers.directory import Directory, Found, Hint
+from agent.peers.gossip import Gossip
 from agent.peers.mesh import Mesh
-from agent.peers.transport import Transport, open_client
+from agent.peers.transport import Transport
 from agent.store import Store
 from shared.clock import SystemClock
-from shared.errors import BadInputError, NotFoundError, UntrustedError
+from shared.errors import BadInputError, ConflictError, NotFoundError, UntrustedError
 from shared.http import RefusedError
 from shared.listener import Server
 from shared.messages import (
@@ -53,8 +55,15 @@ class Facade:
     async def roll_back(self, reason: str) -> NodeReport:
         return await self.report()
 
-    async def clear(self, key: str, reason: str) -> str:
-        return key
+    async def clear(self, key: str, reason: str) -> None: ...
+
+    async def change_keys(self) -> str:
+        return ""
+
+
+class NoRepository:
+    async def serve(self, path: str) -> bytes:
+        raise NotFoundError(path)
 
 
 class Peer:
@@ -70,8 +79,15 @@ class Peer:
     async def up(self) -> Peer:
         self.store = await Store.open(self.layout.database)
         self.stack.push_async_callback(self.store.close)
-        client = await self.stack.enter_async_context(open_client(self.layout.tls))
-        self.transport = Transport(self.directory, client)
+        self.dialler = Dialler(self.layout.tls)
+        self.stack.push_async_callback(self.dialler.close)
+        self.transport = Transport(self.directory, self.dialler)
+        self.asked: list[str] = []
+
+        async def newer_fleet(peer: str) -> None:
+            self.asked.append(peer)
+
+        self.gossip = Gossip(self.trust, self.transport, SystemClock(), newer_fleet, every_s=0.2)
         self.mesh = Mesh(
             self.trust,
             self.store,
@@ -84,20 +100,20 @@ class Peer:
         )
         await self.mesh.load()
         context = server_context(self.layout.tls, require_client=True)
-        server = Server(
-            peer_app(Facade(self.name), self.mesh, self.trust), "127.0.0.1", self.port, context
-        )
+        door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository())
+        server = Server(door.application(Facade(self.name)), "127.0.0.1", self.port, context)
         await server.start()
         self.port = server.port
         self.stack.push_async_callback(server.stop)
         return self
 
     def run(self) -> None:
-        task = asyncio.create_task(self.mesh.run())
+        tasks = [asyncio.create_task(work.run()) for work in (self.mesh, self.gossip)]
 
         async def end() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
         self.stack.push_async_callback(end)
 
@@ -153,9 +169,8 @@ async def test_a_red_reaches_every_peer_and_is_acked_by_each(peers: list[Peer]) 
     async with asyncio.timeout(5):
         while set(await acks()) != {"b", "c"}:
             await asyncio.sleep(0.02)
-    clear = await a.mesh.clear(red.key, "repaired")
+    await a.mesh.clear(red.key, "repaired")
     await until(lambda: not b.mesh.frozen_by() and not c.mesh.frozen_by(), "the freeze is over")
-    assert clear.ref == red.key
 
 
 async def test_who_was_away_learns_on_return_from_another(peers: list[Peer]) -> None:
@@ -213,7 +228,9 @@ async def test_what_has_expired_or_is_refused_does_not_hold_up_what_comes_after(
     peers: list[Peer],
 ) -> None:
     a, b, _ = peers
-    claim = Proven(order="a1b2c3d4:a", release="x", ready_probe_sha256="0" * 64, nonce="0" * 64)
+    claim = Proven(
+        order="a1b2c3d4:a", release="1" * 64, ready_probe_sha256="0" * 64, nonce="0" * 64
+    )
     await a.mesh.broadcast(claim, expires_in_s=-1)
     b.trust.roster = b.fleet.roster(revoked=("a",), epoch=2)
     await a.mesh.broadcast(Red(kind=RedKind.STUCK, reason="refused while a is revoked"))
@@ -242,7 +259,7 @@ async def test_after_losing_its_database_a_node_is_heard_again(peers: list[Peer]
 async def test_a_clear_that_overtakes_its_red_still_ends_it(peers: list[Peer]) -> None:
     a, b, _ = peers
     red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="x"))
-    clear = await a.mesh.clear(red.key, "over")
+    clear = await a.mesh.broadcast(Clear(ref=red.key, reason="over"))
     await b.mesh.receive(clear.raw.encode())
     await b.mesh.receive(red.raw.encode())
     assert not b.mesh.frozen_by()
@@ -262,7 +279,7 @@ async def test_forged_foreign_and_meddling_messages_are_dropped_and_counted(
             await b.mesh.receive(raw.encode())
     assert b.mesh.frozen_by()
     assert sum(b.mesh.dropped.values()) == 4
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ConflictError, match="clear it there"):
         await b.mesh.clear(red.key, "not mine")
 
 
@@ -270,7 +287,7 @@ async def test_after_pruning_an_old_message_does_not_come_back(peers: list[Peer]
     """Fault 24: a replay after a day, or a year, is an old message."""
     a, b, _ = peers
     red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="x"))
-    clear = await a.mesh.clear(red.key, "over")
+    clear = await a.mesh.broadcast(Clear(ref=red.key, reason="over"))
     for message in (red, clear):
         await b.mesh.receive(message.raw.encode())
     await b.store.uploaded([red.sha256, clear.sha256])
@@ -300,6 +317,6 @@ async def test_a_node_cannot_answer_under_anothers_name(peers: list[Peer]) -> No
     a, _, c = peers
     a.directory = Directory()
     a.directory.learn("b", Hint("127.0.0.1", c.port, Found.MDNS))
-    a.transport = Transport(a.directory, a.transport._client)
+    a.transport = Transport(a.directory, a.dialler)
     with pytest.raises(Exception, match="no answer"):
         await a.transport.ask("b", "GET", "/v1/peer/events")

@@ -13,12 +13,10 @@ from agent.openclaw.settings import apply_overlays, last_touched_version, read_s
 from agent.openclaw.tree import LOCK, SEAL, read_facts, seal_tree, verify_tree
 from coordinator.freeze import read_package
 from shared.errors import BadInputError, UntrustedError
-from shared.keys import SigningKey
 from shared.lock import parse_lock
 from shared.mergepatch import merge_patch
-from shared.release import ReleaseManifest, check_unexpired, open_release, sign_release
+from shared.release import ReleaseManifest, check_floor, check_unexpired, parse_release
 from shared.roster import Role
-from tests.support.trustkit import make_fleet
 
 
 def manifest(**changes: Any) -> ReleaseManifest:
@@ -34,33 +32,65 @@ def manifest(**changes: Any) -> ReleaseManifest:
     return ReleaseManifest.model_validate({**values, **changes})
 
 
-def test_a_release_is_named_by_its_content(tmp_path: Path) -> None:
-    fleet = make_fleet(tmp_path)
-    release = sign_release(manifest(), fleet.release_key)
-    assert open_release(release.envelope.encode(), fleet.document) == release
-    other = sign_release(manifest(overlay={"canary": {"a": 1}}), fleet.release_key)
+def test_a_release_is_named_by_its_content() -> None:
+    release = parse_release(manifest().canonical())
+    assert parse_release(release.manifest.canonical()) == release
+    other = parse_release(manifest(overlay={"canary": {"a": 1}}).canonical())
     assert other.id != release.id
 
 
-def test_only_an_operators_key_signs_releases(tmp_path: Path) -> None:
-    """Fault 33: neither the roster's key nor a node's will do."""
-    fleet = make_fleet(tmp_path)
-    for key in (fleet.roster_key, fleet.keys["a"], SigningKey.generate()):
-        with pytest.raises(UntrustedError):
-            open_release(sign_release(manifest(), key).envelope.encode(), fleet.document)
-
-
-def test_an_expired_release_is_refused(tmp_path: Path) -> None:
-    release = sign_release(manifest(), SigningKey.generate())
+def test_an_expired_release_is_refused() -> None:
+    release = parse_release(manifest().canonical())
     check_unexpired(release, 99.0)
     with pytest.raises(UntrustedError, match="expired"):
         check_unexpired(release, 100.0)
 
 
 @pytest.mark.parametrize(
+    ("floor", "target", "allowed"),
+    [
+        (None, "2026.9.6", True),
+        (None, "2026.10.1", True),
+        (None, "2026.8.1", False),
+        ("2026.8.1", "2026.8.1", True),
+        ("2026.8.1", "2026.7.35", False),
+        ("2026.7.35", "2026.8.1", True),
+        ("2026.9.6", "2026.8.1", False),
+    ],
+)
+def test_an_older_release_needs_the_newer_ones_leave(
+    floor: str | None, target: str, allowed: bool
+) -> None:
+    """Fault 32."""
+    named = None if floor is None else {"name": floor, "openclaw": floor, "created": 0}
+    newest = parse_release(manifest(openclaw="2026.9.6", floor=named).canonical())
+    older = parse_release(
+        manifest(openclaw=target, created=0.5 if target < "2026.9" else 2).canonical()
+    )
+    check_floor(older, None)
+    if allowed:
+        check_floor(older, newest)
+    else:
+        with pytest.raises(UntrustedError, match="is older than"):
+            check_floor(older, newest)
+
+
+def test_of_one_version_the_release_that_was_frozen_later_is_newer() -> None:
+    first, second = (parse_release(manifest(created=at).canonical()) for at in (1.0, 2.0))
+    check_floor(second, first)
+    with pytest.raises(UntrustedError, match="no way back"):
+        check_floor(first, second)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"openclaw": "1.0;rm -rf ~"},
+        {"migrations": [{"id": "x", "words": ["doctor", "; rm -rf ~"]}]},
+        {"migrations": [{"id": "../x", "words": ["doctor"]}]},
+        {"agent": {"version": "1;x", "file": "rollcall-1.whl", "sha256": "a" * 64, "size": 1}},
+        {"agent": {"version": "1.0", "file": "../rollcall-1.whl", "sha256": "a" * 64, "size": 1}},
+        {"floor": {"name": "../x", "openclaw": "2026.7.35", "created": 0}},
         {"dependencies": {"left-pad": "1.0.0"}},
         {"dependencies": {"../../etc": "1", "openclaw": "1"}},
         {"overlay": {"everyone": {}}},

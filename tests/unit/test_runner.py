@@ -52,6 +52,9 @@ class NoReleases:
     async def release(self, release: str) -> None:
         return None
 
+    async def kept(self, release: str | None) -> None:
+        return None
+
 
 @dataclass
 class FewDeps:
