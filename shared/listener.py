@@ -275,6 +275,8 @@ class Server:
             connection.end()
         await asyncio.gather(*self._handshakes)
         await self._runner.cleanup()
+        self._crowd.end_all()
+        await asyncio.sleep(0)
 
     async def _listen(self) -> None:
         """On every address that the host name has, as `loop.create_server` does."""
