@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,7 @@ class SignedRepository:
         names = [each.public for each in self.operators]
         keys = self.ring.current.public(URL)
         self.publish(begin(keys, names, threshold, self.clock.now()))
+        self.first_root = self.repository.read("1.root.json")
 
     def publish(self, bundle: Bundle, operators: list[Operator] | None = None) -> None:
         before = self.repository.root.signed if self.repository.root is not None else None
@@ -92,8 +94,5 @@ class SignedRepository:
         self.publish(add_release(self.published, manifest, {}, self.clock.now()))
         return parse_release(manifest.canonical())
 
-    def first_root(self) -> bytes:
-        return self.repository.read("1.root.json")
-
     async def serve(self, path: str) -> bytes:
-        return self.repository.read(path)
+        return await asyncio.to_thread(self.repository.read, path)
