@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from agent.config import Identity
 from agent.dialler import open_unverified
 from agent.layout import Layout
-from shared.canonical import canonical_json, sha256_hex
+from shared.canonical import canonical_json
 from shared.durable import private_directory, sync_directory, write_durable
 from shared.errors import ConflictError, NotFoundError, UntrustedError
 from shared.fleet import (
@@ -23,7 +23,7 @@ from shared.fleet import (
 )
 from shared.http import RefusedError, call, session
 from shared.keys import SigningKey
-from shared.metadata import MAX_ROOT_BYTES, MAX_TARGETS_BYTES
+from shared.metadata import MAX_ROOT_BYTES, MAX_TARGETS_BYTES, fingerprint, read_root
 from shared.roster import COORDINATOR_HOST, MAX_ROSTER_BYTES, Role, open_roster
 from shared.tls import client_context, make_key, request_certificate, save_identity
 from shared.tufclient import TufClient
@@ -78,7 +78,7 @@ async def _fetch_fleet(staging: Layout, token: JoinToken) -> FleetDocument:
                 raise NotFoundError(str(error)) if error.status == 404 else error from error
 
         root = await get(f"{token.root_version}.root.json", MAX_ROOT_BYTES)
-        if sha256_hex(root) != token.root_sha256:
+        if fingerprint(read_root(root)) != token.root_sha256:
             raise UntrustedError(
                 "the coordinator is not the one that made this token: its root differs",
                 remedy="check the address, and make a new token on the right coordinator",

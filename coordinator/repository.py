@@ -25,6 +25,7 @@ from shared.metadata import (
     FLEET,
     check_root,
     check_targets,
+    fingerprint,
     moment,
     name_of,
     read_root,
@@ -70,9 +71,9 @@ class Repository:
         self.fleet: FleetDocument | None = self._fleet_of(self.targets)
         self.releases = self._releases_of(self.targets)
         """What can be a target: signed and not withdrawn, oldest first."""
-        version = 0 if self.root is None else self.root.signed.version
-        raw = self._read(f"{version}.root.json")
-        self._root_to_trust = (version, "" if raw is None else sha256_hex(raw))
+        self._root_to_trust = (
+            (0, "") if self.root is None else (self.root.signed.version, fingerprint(self.root))
+        )
 
     def _newest_root(self) -> Metadata[Root] | None:
         found = None
@@ -128,7 +129,7 @@ class Repository:
         return self.fleet
 
     def root_to_trust(self) -> tuple[int, str]:
-        """Version and SHA-256 of the newest root, for a join token."""
+        """Version and fingerprint of the newest root, for a join token."""
         self.must_fleet()
         return self._root_to_trust
 
@@ -174,7 +175,8 @@ class Repository:
         for raw in raws:
             metadata = read_root(raw.encode())
             if before is not None and metadata.signed.version <= before.version:
-                if self._read(f"{metadata.signed.version}.root.json") == to_bytes(metadata):
+                known = read_root(self.read(f"{metadata.signed.version}.root.json"))
+                if known.signed_bytes == metadata.signed_bytes:
                     continue
                 raise ConflictError(
                     f"root version {metadata.signed.version} is there already with other content"
@@ -192,7 +194,7 @@ class Repository:
             return self.targets
         metadata = read_targets(offer.targets.encode())
         check_targets(metadata, root.signed)
-        if self.targets is not None and to_bytes(metadata) != to_bytes(self.targets):
+        if self.targets is not None and metadata.signed_bytes != self.targets.signed_bytes:
             wanted = self.targets.signed.version + 1
             if metadata.signed.version != wanted:
                 raise ConflictError(

@@ -54,8 +54,8 @@ class CoordinatorKeys(Wire):
 
 
 class JoinToken(Wire):
-    """What an operator carries from the coordinator to a new node, once. The root's hash lets the
-    node check all that follows; the authority's hash pins the issuer that the operator dealt with."""
+    """What an operator carries from the coordinator to a new node, once. The root's fingerprint lets
+    the node check all that follows; the authority's hash pins the issuer that the operator dealt with."""
 
     url: Annotated[str, StringConstraints(pattern=r"^https://[^\s/]+$", max_length=256)]
     secret: Annotated[str, StringConstraints(min_length=32, max_length=128)]

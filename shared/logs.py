@@ -13,6 +13,12 @@ MAX_LOG_BYTES = 8 << 20
 KEPT_LOGS = 3
 
 
+def _quiet_libraries() -> None:
+    """python-tuf tells of every signature that is not there, also where the threshold is met."""
+    for name in ("tuf", "securesystemslib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def configure(path: Path | None = None, *, level: int = logging.INFO) -> None:
     """Log to `path`, rotated, or to stderr when there is none."""
     handler: logging.Handler
@@ -41,6 +47,7 @@ def configure(path: Path | None = None, *, level: int = logging.INFO) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
+    _quiet_libraries()
     structlog.configure(
         processors=[
             structlog.stdlib.add_log_level,

@@ -26,7 +26,7 @@ from tuf.api.metadata import (
 from tuf.api.serialization import DeserializationError
 from tuf.api.serialization.json import JSONSerializer
 
-from shared.canonical import parse_json
+from shared.canonical import parse_json, sha256_hex
 from shared.errors import BadInputError, UntrustedError
 from shared.keys import OperatorKeys, PublicKey, SigningKey
 from shared.wire import Sha256, Wire
@@ -68,6 +68,12 @@ def to_bytes(metadata: Metadata[T]) -> bytes:
 
 def read_root(raw: bytes) -> Metadata[Root]:
     return _read(raw, Root, MAX_ROOT_BYTES)
+
+
+def fingerprint(root: Metadata[Root]) -> str:
+    """SHA-256 of what is signed, the same whoever has signed it so far: what people read to each other,
+    and what a join token carries."""
+    return sha256_hex(root.signed_bytes)
 
 
 def read_targets(raw: bytes) -> Metadata[Targets]:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shared.errors import RollcallError
+from shared.errors import RollcallError, UsageError
 
 T = TypeVar("T")
 
@@ -52,6 +52,13 @@ def print_table(columns: list[str], rows: list[list[str]], *, empty: str) -> Non
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def confirm(question: str) -> None:
+    """Ask a person. Raises UsageError where nobody can answer, typer.Abort for a no."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} nobody is here to answer", remedy="say it with --yes")
+    typer.confirm(question, abort=True, err=True)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

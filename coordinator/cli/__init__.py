@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coordinator.cli import audit, keys, node, operator, release, rollout, serve, target
+from coordinator.cli import alert, audit, keys, node, operator, release, rollout, serve, target
 from shared.terminal import main_of
 
 app = typer.Typer(
@@ -20,5 +20,6 @@ app.add_typer(target.app, name="target")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(operator.app, name="operator")
 app.add_typer(audit.app, name="audit")
+app.add_typer(alert.app, name="alert")
 
 main = main_of(app, "rollcall")

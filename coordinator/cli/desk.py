@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 
 from coordinator.ceremony import Bundle, Published
 from coordinator.cli.client import Client
@@ -23,9 +24,10 @@ from shared.errors import (
 from shared.fleet import CoordinatorKeys, FleetDocument
 from shared.http import RefusedError
 from shared.keys import OperatorKeys, SealedKey, SigningKey, load_operator_keys
-from shared.metadata import FLEET, name_of, operators_of, read_root, to_bytes
-from shared.terminal import say
+from shared.metadata import FLEET, fingerprint, name_of, operators_of, read_root
+from shared.terminal import confirm, say
 from shared.tufclient import TufClient
+from shared.wire import Sha256, Wire
 
 DEFAULT_KEYS = Path("~/.config/rollcall/keys")
 DEFAULT_NAME = "operator"
@@ -45,6 +47,13 @@ PassphraseOption = Annotated[
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Sign without asking.")]
+
+
+class RootPin(Wire):
+    """Which root an operator trusts: its version and fingerprint."""
+
+    version: Annotated[int, Field(ge=1)]
+    sha256: Sha256
 
 
 class Desk:
@@ -118,13 +127,27 @@ class Desk:
             self._passphrase = asked
         return self._passphrase
 
-    def trust(self, root: bytes) -> None:
-        """Take this root as the one that everything else must follow from."""
+    def trust(self, version: int, sha256: str) -> None:
+        """Take the root with this fingerprint as the one that everything else must follow from. It is
+        fetched when it is needed: by then all have signed it."""
         private_directory(self.folder)
-        TufClient.create(self.folder / "trust", root)
+        pin = RootPin(version=version, sha256=sha256)
+        write_durable(self.folder / "root.pin", pin.canonical(), mode=0o644)
 
     def trusts_something(self) -> bool:
-        return (self.folder / "trust" / "anchor.json").exists()
+        return (self.folder / "root.pin").exists()
+
+    def _anchor(self, client: Client) -> None:
+        if (self.folder / "trust" / "anchor.json").exists():
+            return
+        pin = RootPin.from_bytes((self.folder / "root.pin").read_bytes())
+        raw = fetch(client, f"{pin.version}.root.json")
+        if fingerprint(read_root(raw)) != pin.sha256:
+            raise UntrustedError(
+                f"the coordinator's root {pin.version} is not the one with fingerprint {pin.sha256}",
+                remedy="compare fingerprints with the other operators: rollcall keys trust",
+            )
+        TufClient.create(self.folder / "trust", raw)
 
     def coordinator(self, client: Client) -> CoordinatorKeys:
         return CoordinatorKeys.from_value(client.get("/v1/coordinator"))
@@ -136,6 +159,7 @@ class Desk:
                 f"{self.folder} trusts no root yet",
                 remedy="a new fleet: rollcall keys init; an existing one: rollcall keys trust",
             )
+        self._anchor(client)
         _, fleet = self._tuf.refresh(lambda path: fetch(client, path))
         roots = sorted(
             (self.folder / "trust" / "current" / "root_history").glob("*.root.json"),
@@ -230,8 +254,8 @@ def sign_and_tell(
     """Show, ask, sign, and keep the bundle. Returns how many signatures are still missing."""
     for line in describe(bundle, published):
         say(line)
-    if not yes and sys.stdin.isatty():
-        typer.confirm("sign this?", abort=True, err=True)
+    if not yes:
+        confirm("sign this?")
     desk.sign(bundle, published)
     bundle.save(folder)
     root = None if published is None else published.root.signed
@@ -244,15 +268,15 @@ def sign_and_tell(
     return missing
 
 
-def first_root(bundle: Bundle) -> bytes:
-    if bundle.root is None:
-        raise NotFoundError("the bundle has no root")
-    return to_bytes(bundle.root)
+def pin_root(desk: Desk, bundle: Bundle) -> None:
+    """An operator who signs a fleet's first root trusts that root from then on."""
+    if bundle.root is not None and not desk.trusts_something():
+        desk.trust(bundle.root.signed.version, fingerprint(bundle.root))
 
 
-def newest_root(client: Client) -> bytes:
-    """The newest root that the coordinator has, not verified: for a person to compare."""
-    state = client.get("/v1/trust")
-    raw = fetch(client, f"{state['root']}.root.json")
-    read_root(raw)
-    return raw
+def newest_root(client: Client) -> tuple[int, str]:
+    """Version and fingerprint of the newest root that the coordinator has: for people to compare."""
+    version = int(client.get("/v1/trust")["root"])
+    if not version:
+        raise NotFoundError("the fleet has no root yet", remedy="begin with: rollcall keys init")
+    return version, fingerprint(read_root(fetch(client, f"{version}.root.json")))

@@ -18,15 +18,14 @@ from coordinator.cli.desk import (
     NameOption,
     PassphraseOption,
     YesOption,
-    first_root,
     newest_root,
+    pin_root,
     publish,
     sign_and_tell,
 )
-from shared.canonical import sha256_hex
 from shared.errors import ConflictError, UntrustedError
 from shared.keys import OperatorKeys, load_operator_keys
-from shared.metadata import operators_of
+from shared.metadata import fingerprint, operators_of
 from shared.terminal import print_json, say
 
 app = typer.Typer(help="Operators' keys, and who may sign.", no_args_is_help=True)
@@ -103,8 +102,7 @@ def sign(
     desk = Desk(folder, name, passphrase_file)
     loaded, published = Bundle.load(bundle), desk.known()
     missing = sign_and_tell(desk, loaded, published, bundle, yes=yes)
-    if published is None and loaded.root is not None:
-        desk.trust(first_root(loaded))
+    pin_root(desk, loaded)
     if as_json:
         print_json({"bundle": str(bundle), "missing": missing})
     elif not missing:
@@ -174,19 +172,20 @@ def renew(
 @app.command()
 def trust(
     sha256: Annotated[
-        str | None, typer.Option(help="The root's SHA-256, as another operator reads it to you.")
+        str | None, typer.Option(help="The fingerprint, as another operator reads it to you.")
     ] = None,
     folder: FolderOption = DEFAULT_KEYS,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
     """Trust an existing fleet's root on this machine. Without --sha256 it is shown, and not trusted."""
-    raw = newest_root(Client(config))
-    found = sha256_hex(raw)
+    version, found = newest_root(Client(config))
     if sha256 is not None and sha256 != found:
-        raise UntrustedError(f"the coordinator's root is {found}", remedy="ask the other operator")
+        raise UntrustedError(
+            f"the coordinator's root is {found}", remedy="ask the other operator again"
+        )
     if sha256 is not None:
-        Desk(folder, None, None).trust(raw)
+        Desk(folder, None, None).trust(version, sha256)
     if as_json:
         print_json({"root_sha256": found, "trusted": sha256 is not None})
     else:
@@ -204,7 +203,7 @@ def show(
     root, targets = published.root.signed, published.targets.signed
     value = {
         "root": root.version,
-        "root_sha256": sha256_hex(published.roots[-1]),
+        "root_sha256": fingerprint(published.root),
         "threshold": root.roles["root"].threshold,
         "operators": [each.name for each in operators_of(root)],
         "root_expires": root.expires.timestamp(),
@@ -216,7 +215,7 @@ def show(
     if as_json:
         print_json(value)
         return
-    say(f"root {root.version} until {root.expires:%Y-%m-%d}, sha256 {value['root_sha256']}")
+    say(f"root {root.version} until {root.expires:%Y-%m-%d}, fingerprint {value['root_sha256']}")
     say(
         f"  {value['threshold']} of {', '.join(each.name for each in operators_of(root))} must sign"
     )
@@ -236,8 +235,7 @@ def _finish(
     if (folder / "root.json").exists():
         raise ConflictError(f"{folder} holds a bundle already", remedy="name another with --out")
     missing = sign_and_tell(desk, bundle, published, folder, yes=yes)
-    if published is None and bundle.root is not None:
-        desk.trust(first_root(bundle))
+    pin_root(desk, bundle)
     state: dict[str, object] = {"bundle": str(folder), "missing": missing}
     if missing:
         say(f"the others sign it with: rollcall keys sign {folder}")

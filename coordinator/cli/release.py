@@ -81,7 +81,6 @@ def create(
     passphrase_file: PassphraseOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, write nothing.")] = False,
-    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Resolve OpenClaw and its plugins once into a bundle: what is signed is what every node installs."""
@@ -112,7 +111,7 @@ def create(
     if dry_run:
         say(f"release {frozen.manifest.name} can be frozen; nothing was written")
     elif at_once:
-        _sign_and_publish(client, desk, frozen, yes=yes)
+        _sign_and_publish(client, desk, frozen)
     else:
         bundle.save(folder_out)
         say(f"{folder_out} is drafted; sign it with: rollcall release sign {folder_out}")
@@ -120,7 +119,7 @@ def create(
         print_json({"id": _id(frozen.manifest), **frozen.manifest.model_dump(mode="json")})
 
 
-def _sign_and_publish(client: Client, desk: Desk, frozen: Frozen, *, yes: bool) -> None:
+def _sign_and_publish(client: Client, desk: Desk, frozen: Frozen) -> None:
     """Drafted again when somebody else published in between: one signature makes that cheap."""
     for left in reversed(range(PUBLISH_TRIES)):
         published = desk.published(client)

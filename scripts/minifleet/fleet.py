@@ -258,7 +258,7 @@ prove_timeout = {pace.prove_timeout_s}
         artifacts = dict(bad.artifacts)
         if self.standin:
             artifacts["openclaw"] = await pack_standin(self.npm, version, self.packages)
-        words = ["release", "create", version, *self.desk(), "--publish", "--yes"]
+        words = ["release", "create", version, *self.desk(), "--publish"]
         words += ["--node", str(self.tools.node), "--npm", str(self.tools.npm_cli)]
         words += [] if name is None else ["--as", name]
         for package, path in artifacts.items():

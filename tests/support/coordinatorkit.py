@@ -26,6 +26,7 @@ from shared.clock import Clock, SystemClock
 from shared.fleet import CoordinatorKeys, JoinToken
 from shared.http import session
 from shared.messages import Verdict
+from shared.metadata import fingerprint, read_root
 from shared.report import NodeReport, ReadinessSummary, SyncAnswer, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import client_context, unverified_context
@@ -112,8 +113,8 @@ class Running:
         """An operator's desk that trusts this fleet's first root."""
         desk = Desk(self.root / "desk", None, None)
         if not desk.trusts_something():
-            root = await self.client.ask("GET", "/tuf/1.root.json")
-            await asyncio.to_thread(desk.trust, root)
+            root = read_root(await self.client.ask("GET", "/tuf/1.root.json"))
+            await asyncio.to_thread(desk.trust, 1, fingerprint(root))
         return desk
 
     async def offer(self, bundle: Bundle) -> None:
