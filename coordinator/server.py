@@ -44,8 +44,6 @@ from shared.ratelimit import RateLimit
 from shared.tls import server_context
 
 FRESHEN_EVERY_S = 60.0
-RECONNECT_AFTER_S = 1.0
-"""After a change of keys, so that whoever published it still gets the answer."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +130,6 @@ class Coordinator:
         """Other keys or authorities count from here on: a new roster, and a listener under them."""
         await self._fleet.publish_roster()
         await self._write_tls()
-        loop = asyncio.get_running_loop()
-        loop.call_later(RECONNECT_AFTER_S, self._reconnect)
-
-    def _reconnect(self) -> None:
         self._server.renew(server_context(self._settings.paths.tls, require_client=False))
 
     async def _write_tls(self) -> None:

@@ -12,7 +12,7 @@ from shared.canonical import sha256_hex
 from shared.envelope import JOIN, RENEWAL, open_envelope, peek, seal
 from shared.errors import BadInputError, UntrustedError
 from shared.keys import PublicKey, SigningKey
-from shared.wire import NodeName, Reason, Sha256, Wire
+from shared.wire import MAX_INTEGER, NodeName, Reason, Sha256, Wire
 
 TOKEN_PREFIX = "rollcall1."  # noqa: S105 - what every token begins with
 
@@ -30,7 +30,7 @@ class FleetDocument(Wire):
 
     fleet: Sha256
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     authorities: Annotated[list[Pem], Field(min_length=1, max_length=4)]
     roster_key: PublicKey
 

@@ -92,6 +92,8 @@ class Connection(web.RequestHandler):
         self._head, self._stall = Deadline(self.end), Deadline(self._end_if_stalled)
         self._unsent = 0
         self._idle = False
+        self.retiring = False
+        """Its next answer is its last."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -137,7 +139,7 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """An answer given before the whole body came says that the connection ends with it."""
-        if not request.content.is_eof():
+        if self.retiring or not request.content.is_eof():
             resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
@@ -213,6 +215,12 @@ class Crowd:
                 return True
         return False
 
+    def retire_all(self) -> None:
+        for connection in [*self._silent, *self._idle]:
+            connection.end()
+        for connection in self._busy:
+            connection.retiring = True
+
     def end_all(self) -> None:
         for connection in [*self._silent, *self._idle, *self._busy]:
             connection.end()
@@ -260,10 +268,10 @@ class Server:
         self.port = self._listening[0].getsockname()[1]
 
     def renew(self, context: ssl.SSLContext) -> None:
-        """Use another context from here on, and end every connection that was made under the old one:
-        a retired authority may have vouched for it."""
+        """Use another context from here on. Connections that were made under the old one end now, or with
+        the answer that they wait for: a retired authority may have vouched for them."""
         self._context = context
-        self._crowd.end_all()
+        self._crowd.retire_all()
 
     async def stop(self) -> None:
         """Stop accepting, end what is in its handshake, let requests finish for 2 s."""

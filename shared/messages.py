@@ -17,7 +17,7 @@ from shared.envelope import MESSAGE, open_envelope, peek, seal
 from shared.errors import BadInputError, UntrustedError
 from shared.keys import SigningKey
 from shared.roster import Roster
-from shared.wire import PROTOCOL, NodeName, Order, Reason, Sha256, Wire
+from shared.wire import MAX_INTEGER, PROTOCOL, NodeName, Order, Reason, Sha256, Wire
 
 MAX_MESSAGE_BYTES = 64 << 10
 """A red with its longest reason, escaped at worst, takes a quarter of this."""
@@ -86,8 +86,8 @@ class Payload(Wire):
     protocol: int = PROTOCOL
     fleet: Sha256
     origin: NodeName
-    epoch: Annotated[int, Field(ge=1)]
-    sequence: Annotated[int, Field(ge=1)]
+    epoch: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    sequence: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     issued: float
     expires: float | None = None
     body: Body

@@ -11,7 +11,7 @@ from shared.envelope import ROSTER, open_envelope, seal
 from shared.errors import NotFoundError, UntrustedError
 from shared.fleet import FleetDocument, SiteName
 from shared.keys import PublicKey, SigningKey
-from shared.wire import NodeName, Sha256, Wire
+from shared.wire import MAX_INTEGER, NodeName, Sha256, Wire
 
 DOMAIN = "rollcall.internal"
 MAX_ROSTER_BYTES = 8 << 20
@@ -38,8 +38,8 @@ class Roster(Wire):
     document's version, leaves behind whatever numbers a thief of the old key has used up."""
 
     fleet: Sha256
-    fleet_version: Annotated[int, Field(ge=1)] = 1
-    epoch: Annotated[int, Field(ge=0)]
+    fleet_version: Annotated[int, Field(ge=1, le=MAX_INTEGER)] = 1
+    epoch: Annotated[int, Field(ge=0, le=MAX_INTEGER)]
     issued: float
     nodes: Annotated[list[RosterNode], Field(max_length=10_000)]
 

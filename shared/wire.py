@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from shared.canonical import MAX_JSON_BYTES, canonical_json, parse_json
 from shared.errors import BadInputError
 
+MAX_INTEGER = 2**53 - 1
+"""What every JSON reader and every database takes (RFC 8785, 3.2.2.3)."""
 PROTOCOL = 1
 """Version of what agents, peers and coordinator say to each other."""
 
@@ -24,7 +26,7 @@ Reason = Annotated[str, StringConstraints(max_length=2000)]
 
 
 class Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     def canonical(self) -> bytes:
         return canonical_json(self.model_dump(mode="json"))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +78,106 @@ def test_an_envelope_of_another_type_is_refused(fleet: TestFleet) -> None:
 def test_noise_is_refused_and_nothing_else_happens(raw: bytes) -> None:
     with pytest.raises((BadInputError, UntrustedError)):
         open_message(raw, Roster(fleet="0" * 64, epoch=1, issued=0, nodes=[]))
+
+
+HERE = make_fleet(Path(mkdtemp(prefix="rollcall-test-")))
+ROSTER_HERE = HERE.roster(revoked=("c",))
+GOOD = sign_message(red(HERE), HERE.keys["a"])
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+fields = st.sampled_from(
+    [*Payload.model_fields, "body.type", "body.kind", "body.reason", "body.ref"]
+)
+
+
+def refused_or_whole(raw: bytes) -> None:
+    """The parser knows two outcomes: a message whose every byte was signed, or a refusal with a code."""
+    try:
+        message = open_message(raw, ROSTER_HERE)
+    except (BadInputError, UntrustedError):
+        return
+    assert message.payload.origin in ("a", "b")
+    assert message.payload.fleet == HERE.document.fleet
+    assert message.payload.canonical(), "fit for a hash and for a database"
+
+
+@settings(max_examples=300)
+@given(position=st.integers(0, len(GOOD.raw) - 1), byte=st.integers(0, 255))
+def test_one_changed_byte_anywhere_is_refused_or_changes_nothing(position: int, byte: int) -> None:
+    raw = bytearray(GOOD.raw.encode())
+    raw[position] = byte
+    with contextlib.suppress(BadInputError, UntrustedError):
+        assert open_message(bytes(raw), ROSTER_HERE).payload == GOOD.payload
+
+
+@settings(max_examples=300)
+@given(value=json_values)
+def test_any_json_under_a_good_signature_is_refused_or_a_message(value: object) -> None:
+    refused_or_whole(seal(json.dumps(value).encode(), MESSAGE, HERE.keys["a"]))
+
+
+@settings(max_examples=500)
+@given(field=fields, value=json_values, signer=st.sampled_from(["a", "b", "c"]))
+def test_any_value_in_any_field_is_refused_or_a_message(
+    field: str, value: object, signer: str
+) -> None:
+    payload = json.loads(GOOD.payload.model_dump_json())
+    place, _, inner = field.partition(".")
+    if inner:
+        payload[place][inner] = value
+    else:
+        payload[place] = value
+    refused_or_whole(seal(json.dumps(payload).encode(), MESSAGE, HERE.keys[signer]))
+
+
+@settings(max_examples=300)
+@given(value=json_values, field=st.sampled_from(["payload", "payloadType", "signatures"]))
+def test_any_json_for_an_envelope_is_refused(value: object, field: str) -> None:
+    with pytest.raises((BadInputError, UntrustedError)):
+        open_message(json.dumps(value).encode(), ROSTER_HERE)
+    envelope = {**json.loads(GOOD.raw), field: value}
+    refused_or_whole(json.dumps(envelope).encode())
+
+
+@settings(max_examples=100)
+@given(raw=st.binary(max_size=300), signer=st.sampled_from(["a", "b"]))
+def test_any_bytes_under_a_good_signature_are_refused(raw: bytes, signer: str) -> None:
+    refused_or_whole(seal(raw, MESSAGE, HERE.keys[signer]))
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda: sign_message(red(HERE), SigningKey.generate()).raw, "unknown-key"),
+        (lambda: sign_message(red(HERE, "a"), HERE.keys["b"]).raw, "wrong-origin"),
+        (lambda: sign_message(red(HERE, of="f" * 64), HERE.keys["a"]).raw, "wrong-fleet"),
+        (lambda: sign_message(red(HERE, "c"), HERE.keys["c"]).raw, "revoked"),
+        (lambda: seal(b"x" * 70_000, MESSAGE, HERE.keys["a"]).decode(), "bad-input"),
+        (lambda: "[" * 10_000, "bad-input"),
+    ],
+)
+def test_each_refusal_has_a_reason_that_is_counted(make: Callable[[], str], code: str) -> None:
+    with pytest.raises(RollcallError) as caught:
+        open_message(make().encode(), ROSTER_HERE)
+    assert caught.value.code == code
+
+
+def test_two_signatures_of_which_one_is_good_count_once() -> None:
+    """A stranger's signature beside it neither helps nor harms."""
+    raw = seal(red(HERE).canonical(), MESSAGE, HERE.keys["a"], SigningKey.generate())
+    assert open_message(raw, ROSTER_HERE).payload.origin == "a"
+    joint = seal(red(HERE).canonical(), MESSAGE, HERE.keys["b"], HERE.keys["a"])
+    refused_or_whole(joint)
 
 
 def test_a_signed_payload_of_the_wrong_shape_is_bad_input(fleet: TestFleet) -> None:
