@@ -186,18 +186,19 @@ def begin(
 def add_release(
     published: Published, manifest: ReleaseManifest, blobs: dict[str, bytes], now: float
 ) -> Bundle:
-    """Raises ConflictError when the name belongs to other content: releases are frozen."""
-    path = release_path(manifest.name)
-    raw = manifest.canonical()
-    known = published.targets.signed.targets.get(path)
-    if known is not None and known.hashes["sha256"] != sha256_hex(raw):
-        raise ConflictError(
-            f"a release {manifest.name!r} exists with other content",
-            remedy="releases are frozen; choose a new name with --name",
-        )
-    files = {path: raw}
+    """Raises ConflictError when the name is taken: releases are frozen."""
+    check_name_free(published, manifest.name)
+    files = {release_path(manifest.name): manifest.canonical()}
     targets = new_targets(files.items(), now + TARGETS_DAYS * DAY_S, base=published.targets.signed)
     return Bundle(None, targets, files, blobs)
+
+
+def check_name_free(published: Published, name: str) -> None:
+    if release_path(name) in published.targets.signed.targets:
+        raise ConflictError(
+            f"a release {name!r} exists",
+            remedy="releases are frozen; choose another name with --as",
+        )
 
 
 def withdraw(published: Published, name: str, now: float) -> Bundle:

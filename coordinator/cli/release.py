@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coordinator.ceremony import Bundle, add_release, withdraw
+from coordinator.ceremony import Bundle, add_release, check_name_free, withdraw
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
 from coordinator.cli.desk import (
     DEFAULT_KEYS,
@@ -103,6 +103,7 @@ def create(
         days=expires,
     )
     published = desk.published(client)
+    check_name_free(published, release_name or version)
     found_floor = None if floor is None else _floor(client, floor)
     frozen = run_async(freeze(request, Npm(find_tools(node, npm)), time.time(), say))
     frozen = replace(frozen, manifest=frozen.manifest.model_copy(update={"floor": found_floor}))
