@@ -56,9 +56,13 @@ class Releases:
     @property
     def alerts(self) -> list[str]:
         """Why nothing new would be installed now; nothing else depends on it (fault 25)."""
-        if self._refused:
-            return [f"no release is installed: {self._refused}"]
-        return []
+        reason = self._refused
+        if not reason and self._view is not None:
+            try:
+                self._view.check_fresh(self._clock.now())
+            except ExpiredError as error:
+                reason = str(error)
+        return [f"no release is installed: {reason}"] if reason else []
 
     async def load(self) -> None:
         self._view = await asyncio.to_thread(self._client.view)
@@ -125,11 +129,7 @@ class Releases:
             if self._view is None:
                 raise
             view = self._view
-        try:
-            view.check_fresh(self._clock.now())
-        except ExpiredError as error:
-            self._refused = str(error)
-            raise
+        view.check_fresh(self._clock.now())
         found = await self._manifest(view, release, None)
         check_unexpired(found, self._clock.now())
         return found

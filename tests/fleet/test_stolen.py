@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -107,7 +108,9 @@ async def test_frozen_metadata_stops_installs_but_neither_reds_nor_rollbacks(
     fleet = ready.fleet
     new = next(each for each in thief.repository.releases if each.manifest.name == NEW)
     canary, stable, _ = fleet.nodes
-    _expire(thief)
+    _freeze(thief)
+    for node in fleet.nodes:
+        await until(fleet, node, lambda it: "expired" in str(it["alerts"]), "noticing by itself")
     thief.order(new.id)
     for node in fleet.nodes:
         report = await until(fleet, node, lambda it: "expired" in it["waiting"], "refusing it")
@@ -126,14 +129,14 @@ def _evil(manifest: ReleaseManifest) -> bytes:
     return raw
 
 
-def _expire(thief: StolenCoordinator) -> None:
-    """A timestamp that the thief has held back until its time was over."""
-    stale = read_timestamp(thief.repository.read("timestamp.json"))
-    stale.signed.version += 1
-    stale.signed.expires = moment(1.6e9)
-    stale.signatures.clear()
-    sign(stale, [thief.ring.current.online])
-    thief.tuf["timestamp.json"] = to_bytes(stale)
+def _freeze(thief: StolenCoordinator) -> None:
+    """A timestamp that ends in a moment, and nothing after it: what a day without news comes to."""
+    last = read_timestamp(thief.repository.read("timestamp.json"))
+    last.signed.version += 1
+    last.signed.expires = moment(time.time() + 6)
+    last.signatures.clear()
+    sign(last, [thief.ring.current.online])
+    thief.tuf["timestamp.json"] = to_bytes(last)
     thief.number += 1
 
 
