@@ -19,12 +19,12 @@ class Coordinator:
     def __init__(self, dialler: Dialler, url: str) -> None:
         self._dialler, self._url = dialler, url
 
-    async def get(self, path: str, *, limit: int = MAX_JSON_BYTES) -> bytes:
+    async def get(self, path: str, *, limit: int = MAX_JSON_BYTES, timeout_s: float = 60) -> bytes:
         return await call(
             self._dialler.session,
             "GET",
             self._url + path,
-            timeout_s=60,
+            timeout_s=timeout_s,
             max_answer=limit,
             server_hostname=COORDINATOR_HOST,
         )

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 REFRESH_S = 3600.0
 ASK_AGAIN_S = 30.0
 FETCH_TIMEOUT_S = 90.0
+BLOB_TIMEOUT_S = 600.0
 
 Source = Callable[[str], Awaitable[bytes]]
 """Path below `/tuf/` to bytes; raises RollcallError."""
@@ -182,7 +183,8 @@ class Releases:
         return await self._blob(sha256, MAX_ARTIFACT_BYTES)
 
     async def _blob(self, sha256: str, limit: int) -> bytes:
-        raw = await self._coordinator.get(f"/v1/blobs/{sha256}", limit=limit)
+        path = f"/v1/blobs/{sha256}"
+        raw = await self._coordinator.get(path, limit=limit, timeout_s=BLOB_TIMEOUT_S)
         if hashlib.sha256(raw).hexdigest() != sha256:
             raise UntrustedError(f"blob {sha256[:12]} is not what its hash says")
         return raw

@@ -19,11 +19,11 @@ class Blobs:
             raise BadInputError("the blob's content is not what its hash says")
         await asyncio.to_thread(write_durable, self._folder / sha256, body)
 
-    async def get(self, sha256: str) -> bytes:
-        try:
-            return await asyncio.to_thread((self._folder / sha256).read_bytes)
-        except FileNotFoundError:
-            raise NotFoundError(f"no blob {sha256[:12]}") from None
+    def path(self, sha256: str) -> Path:
+        """Raises NotFoundError. Blocking."""
+        if not self.has(sha256):
+            raise NotFoundError(f"no blob {sha256[:12]}")
+        return self._folder / sha256
 
     def has(self, sha256: str) -> bool:
         """Blocking."""

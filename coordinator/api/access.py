@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -129,10 +130,11 @@ class Access:
         return Caller(address, token.who, token.role, operator=token)
 
     def _failure(self, address: str, reason: str) -> AccessError:
-        wait = self._failures.allowed(address)
+        neighbours = network_of(address)
+        wait = self._failures.allowed(neighbours)
         if wait > 0:
             return TooManyFailuresError(wait)
-        self._failures.failed(address)
+        self._failures.failed(neighbours)
         return UnauthenticatedError(
             reason, remedy="ask an admin for one: rollcall operator token create"
         )
@@ -160,6 +162,17 @@ class Access:
             raise UntrustedError(f"{node!r} is not in the roster, or was revoked")
         if allows not in (Allows.NODE, Allows.MEMBER):
             raise ForbiddenError("this is for operators; a node's certificate does not count here")
+
+
+def network_of(address: str) -> str:
+    """Whom failures are counted for: an IPv4 address, or the /64 that one IPv6 host has all of."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address
 
 
 def _admit_operator(token: OperatorToken, allows: Allows) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from coordinator.api.access import Allows
@@ -13,6 +15,8 @@ from shared.release import MAX_ARTIFACT_BYTES, Release, ReleaseManifest
 from shared.wire import Sha256, Wire
 
 SHORTEST_PREFIX = 8
+BLOB_DEADLINE_S = 600.0
+"""For an artifact of the greatest size over a slow line."""
 
 
 class ListedRelease(ReleaseManifest):
@@ -54,9 +58,10 @@ class ReleasesApi(Resource):
         call.detail = f"{len(call.raw)} bytes"
         return web.Response(status=204)
 
-    async def get_blob(self, call: Call) -> web.Response:
-        body = await self._blobs.get(call.parameters["sha256"])
-        return web.Response(body=body, content_type="application/octet-stream")
+    async def get_blob(self, call: Call) -> web.StreamResponse:
+        """In pieces: a whole artifact in one write would be buffered whole under TLS."""
+        path = await asyncio.to_thread(self._blobs.path, call.parameters["sha256"])
+        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
 
     routes = (
         Route(
@@ -77,6 +82,7 @@ class ReleasesApi(Resource):
             body=BINARY,
             success=(204,),
             limit=MAX_ARTIFACT_BYTES,
+            deadline_s=BLOB_DEADLINE_S,
         ),
         Route(
             "GET",

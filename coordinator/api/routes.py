@@ -23,7 +23,7 @@ from coordinator.audit import Entry
 from shared.canonical import MAX_JSON_BYTES
 from shared.envelope import DsseEnvelope
 from shared.errors import BadInputError, RollcallError
-from shared.http import application, problem, read_body, wire_response
+from shared.http import BODY_DEADLINE_S, application, problem, read_body, wire_response
 from shared.wire import Wire, short
 
 SHA256 = r"[0-9a-f]{64}"
@@ -94,7 +94,7 @@ class Call:
         return self.body
 
 
-Answer = Wire | web.Response
+Answer = Wire | web.StreamResponse
 Handler = Callable[[Any, Call], Awaitable[Answer]]
 
 
@@ -116,6 +116,7 @@ class Route:
     parameters: Mapping[str, str] = field(default_factory=dict)
     query: tuple[Number, ...] = ()
     limit: int = MAX_JSON_BYTES
+    deadline_s: float = BODY_DEADLINE_S
     recorded: bool = True
 
     def __post_init__(self) -> None:
@@ -223,7 +224,7 @@ def _parameters(route: Route, request: web.Request) -> dict[str, str]:
 async def _body(route: Route, request: web.Request) -> Wire | bytes | None:
     if route.body is None:
         return None
-    raw = await read_body(request, limit=route.limit)
+    raw = await read_body(request, limit=route.limit, deadline_s=route.deadline_s)
     if isinstance(route.body, Media):
         return raw
     return route.body.from_bytes(raw, max_bytes=route.limit)

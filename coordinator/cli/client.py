@@ -23,6 +23,7 @@ from shared.wire import describe
 
 DEFAULT_CONFIG = Path("~/.config/rollcall/config.toml")
 MAX_ANSWER = 32 << 20
+UPLOAD_TIMEOUT_S = 600.0
 
 ConfigOption = Annotated[
     Path,
@@ -100,7 +101,7 @@ class Client:
                 method,
                 self.config.url + path,
                 data=None if body is None else io.BytesIO(body),
-                timeout_s=60,
+                timeout_s=60 if body is None else UPLOAD_TIMEOUT_S,
                 max_answer=MAX_ANSWER,
                 server_hostname=COORDINATOR_HOST,
             )

@@ -17,6 +17,7 @@ from coordinator.api.access import (
     LEAST_ROLE,
     MAX_FAILURES,
     Allows,
+    network_of,
 )
 from coordinator.api.routes import Route
 from coordinator.api.table import RESOURCES
@@ -202,6 +203,22 @@ async def test_guessing_is_slowed_down_and_locks_nobody_out(running: Running) ->
     assert 1 <= int(replies[-1].headers["Retry-After"]) <= FAILURE_WINDOW_S
     assert (await running.reply("GET", "/v1/nodes", token=admin(running))).status == 200
     assert (await running.reply("GET", "/v1/nodes")).status == 401, "shows no token: no login"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%en0", "fe80::2%en0", True),
+        ("-", "-", True),
+    ],
+)
+def test_failures_are_counted_for_whoever_has_the_addresses(
+    one: str, other: str, same: bool
+) -> None:
+    assert (network_of(one) == network_of(other)) is same
 
 
 async def test_the_last_use_of_a_token_is_written_once_a_minute(running: Running) -> None:

@@ -242,6 +242,28 @@ async def test_what_has_expired_or_is_refused_does_not_hold_up_what_comes_after(
     assert all(message.payload.body.type != "proven" for message in b.heard)
 
 
+async def test_a_replay_after_a_restart_and_after_a_day_is_dropped(peers: list[Peer]) -> None:
+    """Fault 24: a red that was cleared does not freeze anybody again, and an old claim wakes nobody."""
+    a, b, _ = peers
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="x"))
+    clear = await a.mesh.broadcast(Clear(ref=red.key, reason="over"))
+    claim = Proven(
+        order="a1b2c3d4:a", release="1" * 64, ready_probe_sha256="0" * 64, nonce="0" * 64
+    )
+    yesterday = await a.mesh.broadcast(claim, expires_in_s=-86400)
+    for message in (red, clear):
+        await b.mesh.receive(message.raw.encode())
+    await b.down()
+    again = await Peer(b.fleet, "b").up()
+    await again.mesh.receive(red.raw.encode())
+    assert not again.mesh.frozen_by()
+    with pytest.raises(UntrustedError, match="time is over"):
+        await again.mesh.receive(yesterday.raw.encode())
+    assert again.mesh.dropped == {"expired": 1}
+    assert again.heard == []
+    await again.down()
+
+
 async def test_after_losing_its_database_a_node_is_heard_again(peers: list[Peer]) -> None:
     a, b, _ = peers
     first = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="one"))
