@@ -75,7 +75,11 @@ class Conductor:
                 await self._fall_back()
             except (RollcallError, OSError) as failure:
                 log.error("could not fall back", reason=str(failure))
-            await self._alarms.raise_red(RedKind.JOURNAL, f"{error}; kept as {kept.name}", None)
+            try:
+                reason = f"{error}; kept as {kept.name}"
+                await self._alarms.raise_red(RedKind.JOURNAL, reason, None)
+            except RollcallError as failure:
+                log.error("red not raised", reason=str(failure))
         if (self.record is None or self.record.over) and self._layout.current.exists():
             try:
                 await self._deps.service.start(self._deps.service_spec())
@@ -104,6 +108,16 @@ class Conductor:
             group.create_task(self._judge(), name="judge")
 
     async def _move(self) -> None:
+        """Whatever a disk does, the agent goes on: its gateway serves, and reds must still go out."""
+        while True:
+            try:
+                await self._look()
+            except (RollcallError, OSError) as error:
+                log.error("cannot go on with the upgrade", reason=str(error))
+                self._wait_for(f"cannot go on: {error}")
+                await self._clock.sleep(ASK_AGAIN_S)
+
+    async def _look(self) -> None:
         while True:
             await self.runner.resume()
             current = self._layout.current
@@ -141,7 +155,10 @@ class Conductor:
             record = self.record
             moving = record is not None and not record.over
             kept = self._layout.current.exists() and not moving
-            await self._alarms.judge(self._monitor.document(), kept=kept)
+            try:
+                await self._alarms.judge(self._monitor.document(), kept=kept)
+            except (RollcallError, OSError) as error:
+                log.error("cannot judge readiness", reason=str(error))
             await self._clock.sleep(TICK_S)
 
 

@@ -47,14 +47,16 @@ class Coordinator:
                 raise _not_found(error, path) from error
 
     async def renew(self, envelope: bytes) -> JoinAnswer:
-        raw = await call(
-            self._dialler.session,
-            "POST",
-            f"{self._url}/v1/renew",
-            data=envelope,
-            max_answer=MAX_ANSWER,
-            server_hostname=COORDINATOR_HOST,
-        )
+        """Proven by the message key in the envelope, not by the connection."""
+        async with self._dialler.anonymous() as client:
+            raw = await call(
+                client,
+                "POST",
+                f"{self._url}/v1/renew",
+                data=envelope,
+                max_answer=MAX_ANSWER,
+                server_hostname=COORDINATOR_HOST,
+            )
         return JoinAnswer.from_bytes(raw, max_bytes=MAX_ANSWER)
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:

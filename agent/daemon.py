@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
+import structlog
 from aiohttp import web
 
 from agent.alarm import Alarms
@@ -67,8 +68,12 @@ from shared.tufclient import TufClient
 from shared.wire import short
 
 KEPT_S = 30 * 86400.0
+TIDY_EVERY_S = 86400.0
 MAX_SOURCES = 3
 """Peers asked for release metadata when the coordinator is away."""
+
+
+log = structlog.get_logger()
 
 
 class Daemon:
@@ -111,7 +116,6 @@ class Daemon:
         await asyncio.to_thread(sweep_scratch, layout.scratch)
         self._store = await Store.open(layout.database)
         stack.push_async_callback(self._store.close)
-        await self._store.prune(self._clock.now() - KEPT_S)
         self._dialler = Dialler(layout.tls)
         stack.push_async_callback(self._dialler.close)
         to_gateway = await stack.enter_async_context(session(per_host=4))
@@ -125,6 +129,7 @@ class Daemon:
             self._clock,
             self._take_fleet,
         )
+        stack.callback(self._releases.close)
         await self._releases.load()
         self._renewal = Renewal(
             layout, self._trust, self._coordinator, self._clock, self._renew_connections
@@ -147,7 +152,7 @@ class Daemon:
             self._clock,
             self.report,
             self.conductor.told,
-            self._releases.heard,
+            self._releases,
         )
         self._changes.listen(self._sync.changed)
 
@@ -261,11 +266,20 @@ class Daemon:
                 ("roster", self._gossip.run()),
                 ("releases", self._releases.run()),
                 ("certificate", self._renewal.run()),
+                ("housekeeping", self._tidy()),
                 ("sync", self._sync.run()),
                 ("conductor", self.conductor.run()),
                 ("discovery", self._discover(for_peers)),
             ):
                 group.create_task(work, name=name)
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                await self._store.prune(self._clock.now() - KEPT_S)
+            except RollcallError as error:
+                log.warning("old messages are kept", reason=str(error))
+            await self._clock.sleep(TIDY_EVERY_S)
 
     async def _listen(self) -> int:
         """Open all doors; the port that peers dial."""
@@ -361,13 +375,16 @@ class Daemon:
 
     async def change_keys(self) -> str:
         """Raises ConflictError while this node has an open red: a peer that has not heard it yet could
-        not verify it any more."""
+        not verify it any more. One that was raised meanwhile is said again under the new key."""
         if reds := self.mesh.own_reds():
             raise ConflictError(
                 f"this node has an open red, {reds[0].key}",
                 remedy="clear it first: rollcall-agent clear KEY",
             )
-        return await self._renewal.change_keys()
+        keyid = await self._renewal.change_keys()
+        for red in self.mesh.own_reds():
+            await self.mesh.broadcast(red.payload.body)
+        return keyid
 
 
 async def run_until_signal(

@@ -19,6 +19,11 @@ class Dialler:
     def _open(self) -> aiohttp.ClientSession:
         return session(context=client_context(self._files.ca, self._files), per_host=4)
 
+    def anonymous(self) -> aiohttp.ClientSession:
+        """One of its own, without this node's certificate: a lapsed one, or one of a retired authority,
+        would end the handshake. The caller closes it."""
+        return session(context=client_context(self._files.ca), per_host=1)
+
     async def renew(self) -> None:
         """With the files of now. Raises ssl.SSLError, and keeps the old pool, when they do not fit."""
         before, self.session = self.session, self._open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
@@ -25,7 +26,13 @@ from shared.http import RefusedError, call, session
 from shared.keys import SigningKey
 from shared.metadata import MAX_ROOT_BYTES, MAX_TARGETS_BYTES, fingerprint, read_root
 from shared.roster import COORDINATOR_HOST, MAX_ROSTER_BYTES, Role, open_roster
-from shared.tls import client_context, make_key, request_certificate, save_identity
+from shared.tls import (
+    check_certificate,
+    client_context,
+    make_key,
+    request_certificate,
+    save_identity,
+)
 from shared.tufclient import TufClient
 
 MAX_ANSWER = 2 * MAX_ROSTER_BYTES
@@ -60,6 +67,7 @@ async def join(
     roster = open_roster(answer.roster.encode(), fleet)
     if roster.key_of(name) != key.public:
         raise UntrustedError("the roster that came back has another key for this node")
+    check_certificate(answer.certificate_pem, tls_key, name, fleet.authorities, time.time())
     identity = Identity(name=name, role=roster.find(name).role, url=token.url)
     await asyncio.to_thread(_write_rest, staging, identity, tls_key, answer)
     await asyncio.to_thread(_move, staging, layout)

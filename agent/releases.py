@@ -7,12 +7,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
 from agent.coordinator import Coordinator
 from shared.clock import Clock
-from shared.errors import ExpiredError, RollcallError, UnavailableError, UntrustedError
+from shared.errors import (
+    ExpiredError,
+    NotFoundError,
+    RollcallError,
+    UnavailableError,
+    UntrustedError,
+)
 from shared.fleet import FleetDocument
 from shared.release import (
     MAX_ARTIFACT_BYTES,
@@ -23,6 +32,7 @@ from shared.release import (
 )
 from shared.tufclient import TrustView, TufClient
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 REFRESH_S = 3600.0
@@ -53,6 +63,21 @@ class Releases:
         self._news = asyncio.Event()
         self._heard = 0
         self._refused = ""
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tuf")
+        """Its own: a fetch that waits for a peer must not keep the journal waiting."""
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _do(self, work: Callable[..., T], *arguments: Any) -> T:
+        """In a thread, to its end: a caller that is cancelled must not leave it alone with the cache."""
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads, partial(work, *arguments))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            raise
 
     @property
     def alerts(self) -> list[str]:
@@ -66,13 +91,17 @@ class Releases:
         return [f"no release is installed: {reason}"] if reason else []
 
     async def load(self) -> None:
-        self._view = await asyncio.to_thread(self._client.view)
+        self._view = await self._do(self._client.view)
 
     def heard(self, number: int) -> None:
         """The coordinator's count of what operators published; a new one is worth a refresh."""
         if number != self._heard:
             self._heard = number
             self._news.set()
+
+    def lost(self) -> None:
+        """The coordinator does not answer any more: perhaps under other keys, which metadata tells."""
+        self._news.set()
 
     async def run(self) -> None:
         """Refresh at news and every hour, so that expiry is noticed before an order comes."""
@@ -92,8 +121,7 @@ class Releases:
 
     async def refresh(self, first: Source | None = None) -> TrustView:
         """The newest metadata that any source has. Raises what the most telling one said."""
-        unverified = self._coordinator.tuf_unverified
-        sources = [self._coordinator.tuf, *self._peers(), unverified]
+        sources = [self._coordinator.tuf, self._coordinator.tuf_unverified, *self._peers()]
         if first is not None:
             sources.insert(0, first)
         async with self._busy:
@@ -106,7 +134,7 @@ class Releases:
         reason: RollcallError | None = None
         for source in sources:
             try:
-                found = await asyncio.to_thread(self._client.refresh, _blocking(source))
+                found = await self._do(self._client.refresh, _blocking(source))
             except UnavailableError as error:
                 reason = reason or error
             except RollcallError as error:
@@ -137,13 +165,13 @@ class Releases:
 
     async def release(self, release: str) -> Release:
         """A release that was authorised here before; asks nobody, so that what is in flight goes on."""
-        raw = await asyncio.to_thread(self._client.kept, release)
+        raw = await self._do(self._client.kept, release)
         if raw is None:
             raise UntrustedError(f"release {release[:12]} was never authorised on this node")
         return parse_release(raw)
 
     async def kept(self, release: str | None) -> Release | None:
-        raw = None if release is None else await asyncio.to_thread(self._client.kept, release)
+        raw = None if release is None else await self._do(self._client.kept, release)
         return None if raw is None else parse_release(raw)
 
     async def signed(self, release: str, source: Source) -> Release:
@@ -163,15 +191,21 @@ class Releases:
             if each is None:
                 continue
             try:
-                raw = await asyncio.to_thread(self._client.target, entry, _blocking(each))
+                raw = await self._do(self._client.target, entry, _blocking(each))
                 return parse_release(raw)
             except RollcallError as error:
                 reason = reason or error
         raise reason or UnavailableError(f"nobody has release {release[:12]}")
 
     async def serve(self, path: str) -> bytes:
-        """What this node can pass on of the repository. Raises NotFoundError."""
-        async with self._busy:
+        """What this node can pass on of the repository. Raises NotFoundError.
+
+        Asks for no lock: two nodes that refresh from each other would wait for each other. A refresh
+        may take a file away under our eyes; the second look finds its successor.
+        """
+        try:
+            return await asyncio.to_thread(self._client.serve, path)
+        except NotFoundError:
             return await asyncio.to_thread(self._client.serve, path)
 
     async def lock(self, release: Release) -> bytes:

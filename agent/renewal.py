@@ -4,7 +4,6 @@ that a lapsed certificate or a changed authority does not lock it out."""
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -14,10 +13,17 @@ from agent.coordinator import Coordinator
 from agent.layout import Layout
 from agent.trust import Trust
 from shared.clock import Clock
-from shared.errors import ConflictError, RollcallError
+from shared.errors import RollcallError
 from shared.fleet import RenewalRequest, seal_renewal
 from shared.keys import SigningKey
-from shared.tls import issued_by, make_key, read_certificate, request_certificate, save_identity
+from shared.tls import (
+    check_certificate,
+    issued_by,
+    make_key,
+    read_certificate,
+    request_certificate,
+    save_identity,
+)
 
 log = structlog.get_logger()
 
@@ -64,7 +70,8 @@ class Renewal:
         while True:
             pause = LOOK_EVERY_S
             try:
-                await self._trust.settle_key()
+                async with self._busy:
+                    await self._trust.settle_key()
                 certificate = await asyncio.to_thread(read_certificate, self._layout.tls.identity)
                 self.expires = certificate.not_valid_after_utc.timestamp()
                 if is_due(certificate, self._trust.fleet.authorities[0], self._clock.now()):
@@ -82,7 +89,6 @@ class Renewal:
     async def change_keys(self) -> str:
         """A new message key and a new certificate. Returns the new key's id."""
         await self.renew(await self._trust.following_key())
-        await self._trust.settle_key()
         return self._trust.key.public.keyid
 
     async def renew(self, following: SigningKey | None = None) -> None:
@@ -97,12 +103,10 @@ class Renewal:
             )
             keys = [self._trust.key] if following is None else [self._trust.key, following]
             answer = await self._coordinator.renew(seal_renewal(request, *keys))
-            await asyncio.to_thread(
-                save_identity, self._layout.tls.identity, tls_key, answer.certificate_pem
-            )
-            await self._trust.accept_roster(answer.roster.encode())
-        log.info("certificate renewed")
-        try:
+            pem, authorities = answer.certificate_pem, self._trust.fleet.authorities
+            check_certificate(pem, tls_key, self._trust.name, authorities, self._clock.now())
+            await asyncio.to_thread(save_identity, self._layout.tls.identity, tls_key, pem)
+            log.info("certificate renewed")
             await self._on_renewed()
-        except ssl.SSLError as error:
-            raise ConflictError(f"the new certificate cannot be used: {error}") from error
+            await self._trust.accept_roster(answer.roster.encode())
+            await self._trust.settle_key()

@@ -12,6 +12,9 @@ from shared.messages import Message
 from shared.readiness import ReadinessDocument
 from shared.report import Broadcast, NodeReport, ReadinessSummary, UpgradeReport
 
+SHOWN_REDS = 100
+"""The first of them freeze as well as all; the report has a bound."""
+
 
 def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     trust: Trust,
@@ -42,8 +45,8 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         ),
         upgrade=None if record is None else upgrade_report(record, progress),
         waiting=waiting,
-        frozen_by=[red.key for red in mesh.frozen_by()],
-        open_reds=[_say(red) for red in mesh.open_reds()],
+        frozen_by=[red.key for red in mesh.frozen_by()][:SHOWN_REDS],
+        open_reds=[_say(red) for red in mesh.open_reds()][:SHOWN_REDS],
         broadcasts=broadcasts,
         peers={name: directory.how(name) for name in trust.peer_names()},
         urls=urls,

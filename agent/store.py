@@ -38,15 +38,18 @@ CREATE TABLE blocklist (release TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL 
 """
 _TO_2 = """
 CREATE TABLE dismissed (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
+ALTER TABLE envelopes ADD COLUMN keyid TEXT NOT NULL DEFAULT '';
 """
 _STEPS = {0: _SCHEMA + _TO_2, 1: _TO_2}
 """What brings a database of each version to the newest."""
 
 _CLOSED = """
-CREATE TEMP TABLE closed AS SELECT key, origin, epoch, sequence, type FROM envelopes
-WHERE uploaded = 1 AND at < ? AND (type <> 'red' OR EXISTS (
-  SELECT 1 FROM envelopes c
-  WHERE c.type = 'clear' AND c.ref = envelopes.key AND c.origin = envelopes.origin))
+CREATE TEMP TABLE closed AS SELECT key, origin, epoch, sequence, type FROM envelopes e
+WHERE uploaded = 1 AND at < ?1 AND (type NOT IN ('red', 'clear')
+  OR (type = 'red' AND EXISTS (SELECT 1 FROM envelopes c
+    WHERE c.type = 'clear' AND c.ref = e.key AND c.keyid = e.keyid AND c.at < ?1))
+  OR (type = 'clear' AND NOT EXISTS (SELECT 1 FROM envelopes r
+    WHERE r.key = e.ref AND r.type = 'red' AND (r.at >= ?1 OR r.uploaded = 0))))
 """
 _RAISE_FLOORS = """
 INSERT INTO floors SELECT origin, epoch, sequence FROM (
@@ -54,7 +57,23 @@ INSERT INTO floors SELECT origin, epoch, sequence FROM (
     PARTITION BY origin ORDER BY epoch DESC, sequence DESC) AS place
   FROM closed WHERE type IN ('red', 'clear')) WHERE place = 1
 ON CONFLICT (origin) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence
+WHERE (excluded.epoch, excluded.sequence) > (floors.epoch, floors.sequence)
 """
+_OPEN = """
+FROM envelopes r WHERE r.type = 'red' AND r.key NOT IN (SELECT key FROM dismissed)
+AND NOT EXISTS (SELECT 1 FROM envelopes c
+  WHERE c.type = 'clear' AND c.ref = r.key AND c.keyid = r.keyid)
+"""
+"""A red ends by a clear under the very key that signed the red: who signs the roster can give a node's
+name another key, and must not be able to end a red with it."""
+MAX_UPLOAD_BYTES = 512 << 10
+MAX_EVENTS_BYTES = 3 << 20
+
+
+class StoreError(RollcallError):
+    """The agent's database cannot be read or written now."""
+
+    code = "store"
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,11 @@ class Store:
         self._thread.shutdown(wait=False)
 
     async def _do(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Raises StoreError for whatever the database says: a full disk must not end the agent."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            raise StoreError(f"agent.db: {error}", remedy="is the disk full?") from error
 
     async def write(self, sql: str, *values: object) -> int:
         """One statement, committed. Returns the number of rows it changed."""
@@ -129,8 +152,8 @@ class Store:
             with self._db:
                 added = self._db.execute(
                     "INSERT OR IGNORE INTO envelopes"
-                    " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires, keyid)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         message.key,
                         message.sha256,
@@ -142,6 +165,7 @@ class Store:
                         message.raw,
                         at,
                         payload.expires,
+                        message.keyid,
                     ),
                 ).rowcount
                 self._db.executemany(
@@ -158,7 +182,7 @@ class Store:
         rows = await self.rows(
             "SELECT d.key, d.peer, e.raw, e.at FROM deliveries d JOIN envelopes e USING (key)"
             " WHERE d.peer = ? AND d.acked_ms IS NULL AND (e.expires IS NULL OR e.expires > ?)"
-            " ORDER BY e.epoch, e.sequence LIMIT 100",
+            " ORDER BY e.epoch, e.sequence LIMIT 1000",
             peer,
             now,
         )
@@ -174,20 +198,21 @@ class Store:
 
     async def to_upload(self, limit: int = 32) -> list[str]:
         rows = await self.rows("SELECT raw FROM envelopes WHERE uploaded = 0 LIMIT ?", limit)
-        return [row["raw"] for row in rows]
+        return _within([row["raw"] for row in rows], MAX_UPLOAD_BYTES)
 
     async def uploaded(self, hashes: list[str]) -> None:
         for value in hashes:
             await self.write("UPDATE envelopes SET uploaded = 1 WHERE sha256 = ?", value)
 
     async def open_reds(self) -> list[str]:
-        """Reds without a clear of their own origin, and not dismissed here, in the order they came."""
-        rows = await self.rows(
-            "SELECT r.raw FROM envelopes r WHERE r.type = 'red' AND NOT EXISTS ("
-            " SELECT 1 FROM envelopes c WHERE c.type = 'clear' AND c.ref = r.key"
-            " AND c.origin = r.origin) AND r.key NOT IN (SELECT key FROM dismissed) ORDER BY r.at"
-        )
+        """Reds that are neither cleared nor dismissed here, in the order they came."""
+        rows = await self.rows(f"SELECT r.raw {_OPEN} ORDER BY r.at")
         return [row["raw"] for row in rows]
+
+    async def keyid_of(self, key: str) -> str | None:
+        """Which key signed a message; None for one that is not here."""
+        rows = await self.rows("SELECT keyid FROM envelopes WHERE key = ?", key)
+        return rows[0]["keyid"] if rows else None
 
     async def dismiss(self, key: str, reason: str, at: float) -> None:
         """End a red on this node alone."""
@@ -197,7 +222,8 @@ class Store:
         rows = await self.rows(
             "SELECT raw FROM envelopes WHERE type = 'clear' ORDER BY at DESC LIMIT ?", limit
         )
-        return [*await self.open_reds(), *(row["raw"] for row in rows)]
+        found = [*await self.open_reds(), *(row["raw"] for row in rows)]
+        return _within(found, MAX_EVENTS_BYTES)
 
     async def broadcasts(self, origin: str, limit: int) -> list[Broadcast]:
         """What `origin` sent to peers, newest first, with who acknowledged it and how fast."""
@@ -256,6 +282,17 @@ class Store:
         """Why this release failed here before; None when it did not."""
         rows = await self.rows("SELECT reason FROM blocklist WHERE release = ?", release)
         return rows[0]["reason"] if rows else None
+
+
+def _within(raws: list[str], limit: int) -> list[str]:
+    """As many of them, from the first, as have `limit` bytes together."""
+    size, kept = 0, []
+    for raw in raws:
+        size += len(raw)
+        if size > limit:
+            break
+        kept.append(raw)
+    return kept
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import structlog
 
@@ -23,9 +24,16 @@ BATCH_S = 0.1
 LONGEST_RETRY_S = 10.0
 
 
+class Repository(Protocol):
+    """Who fetches what operators publish."""
+
+    def heard(self, number: int) -> None: ...
+    def lost(self) -> None: ...
+
+
 class Sync:
     """`report` builds what to say; `on_target` is told the pending upgrade after every answer, and
-    `on_repository` how much operators have published.
+    `repository` how much operators have published.
 
     Without the coordinator nothing new starts: when it is lost its last target is forgotten, and heard
     again from the next answer.
@@ -39,13 +47,12 @@ class Sync:
         clock: Clock,
         report: Callable[[], Awaitable[NodeReport]],
         on_target: Callable[[Target | None], None],
-        on_repository: Callable[[int], None],
+        repository: Repository,
     ) -> None:
         self._coordinator, self._trust, self._store = coordinator, trust, store
-        self._on_repository = on_repository
         self._clock, self._report, self._on_target = clock, report, on_target
         self._generation = 0
-        self._repository = 0
+        self._repository, self._number = repository, 0
         self._holds: str | None = None
         self._news = asyncio.Event()
         self.connected = False
@@ -91,7 +98,7 @@ class Sync:
             holds=self._holds,
             wait_s=wait_s,
             roster=self._trust.roster.number,
-            repository=self._repository,
+            repository=self._number,
             messages=await self._store.to_upload(),
         )
         await self._apply(await self._coordinator.sync(request))
@@ -101,8 +108,8 @@ class Sync:
             log.info("coordinator reached")
         self.connected = True
         await self._store.uploaded(answer.stored)
-        self._repository = answer.repository
-        self._on_repository(answer.repository)
+        self._number = answer.repository
+        self._repository.heard(answer.repository)
         if answer.roster is not None:
             await self._take_roster(answer.roster.encode())
         if answer.generation >= self._generation:
@@ -117,9 +124,13 @@ class Sync:
             log.warning("roster refused", reason=str(error))
 
     def _lost(self, error: Exception) -> None:
+        """What comes back may be another coordinator, or one put back from a backup: its generation
+        and its count of publications begin anew."""
         if self.connected:
             log.warning("coordinator lost", reason=str(error))
+            self._repository.lost()
         self.connected = False
+        self._generation = 0
         self._take(None)
 
     def _take(self, target: Target | None) -> None:

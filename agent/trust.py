@@ -35,6 +35,7 @@ class Trust:
         self.identity, self.key, self.fleet, self.roster = identity, key, fleet, roster
         self.roster_raw = b""
         self._listeners: list[Callable[[], None]] = []
+        self._moving = asyncio.Lock()
 
     def listen(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
@@ -57,18 +58,19 @@ class Trust:
     def peer_names(self) -> list[str]:
         return [node.name for node in self.peers()]
 
-    def speaks(self, name: str) -> bool:
-        """Whether a node of this name may still say anything; a node that left may not."""
-        return any(node.name == name for node in self.roster.live())
+    def signs(self, name: str, keyid: str | None) -> bool:
+        """Whether this is the key that the roster names for a live node today."""
+        return any(node.name == name and node.key.keyid == keyid for node in self.roster.live())
 
     async def accept_roster(self, raw: bytes) -> bool:
         """True when it is newer and now in force. Raises UntrustedError for a forged one, and for one
         that goes with another version of the fleet document."""
-        roster = open_roster(raw, self.fleet)
-        if roster.number <= self.roster.number:
-            return False
-        await asyncio.to_thread(write_durable, self._layout.roster_file, raw)
-        self.roster, self.roster_raw = roster, raw
+        async with self._moving:
+            roster = open_roster(raw, self.fleet)
+            if roster.number <= self.roster.number:
+                return False
+            await asyncio.to_thread(write_durable, self._layout.roster_file, raw)
+            self.roster, self.roster_raw = roster, raw
         log.info("roster accepted", epoch=roster.epoch, nodes=len(roster.nodes))
         self._tell()
         return True
@@ -80,10 +82,11 @@ class Trust:
         """
         if document.fleet != self.fleet.fleet:
             raise UntrustedError("this fleet document belongs to another fleet")
-        if document.version <= self.fleet.version:
-            return False
-        await asyncio.to_thread(self._keep_fleet, document)
-        self.fleet = document
+        async with self._moving:
+            if document.version <= self.fleet.version:
+                return False
+            await asyncio.to_thread(self._keep_fleet, document)
+            self.fleet = document
         log.info("fleet document accepted", version=document.version)
         self._tell()
         return True

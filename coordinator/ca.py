@@ -17,11 +17,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shared.durable import read_secret, write_durable
 from shared.errors import BadInputError
 from shared.roster import tls_name
-from shared.tls import key_pem, make_key
+from shared.tls import BACKDATED_S, key_pem, make_key
 
 CA_DAYS = 3650
 LEAF_DAYS = 30
-SKEW = datetime.timedelta(hours=1)
+SKEW = datetime.timedelta(seconds=BACKDATED_S)
 
 
 class Authority:

@@ -8,14 +8,13 @@ secret, and nothing in it counts before enough operators have signed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tuf.api.metadata import Metadata, Root, Targets
 
 from coordinator.repository import Offer
-from shared.canonical import sha256_hex
+from shared.canonical import canonical_json, parse_json, sha256_hex
 from shared.durable import private_directory, write_durable
 from shared.errors import BadInputError, ConflictError, UntrustedError
 from shared.fleet import CoordinatorKeys, FleetDocument
@@ -24,6 +23,7 @@ from shared.metadata import (
     FLEET,
     MAX_ROOT_BYTES,
     MAX_TARGETS_BYTES,
+    check_shape,
     missing_for_root,
     missing_for_targets,
     name_of,
@@ -43,6 +43,7 @@ from shared.release import MAX_ARTIFACT_BYTES, ReleaseManifest, parse_release
 ROOT_DAYS, TARGETS_DAYS = 365.0, 180.0
 DAY_S = 86400.0
 MAX_FILE_BYTES = 4 << 20
+WITHDRAWN = "withdrawn.json"
 _PLAIN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,96}")
 
 
@@ -62,6 +63,8 @@ class Bundle:
     targets: Metadata[Targets] | None = None
     files: dict[str, bytes] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    withdrawn: tuple[str, ...] = ()
+    """Paths that these targets take out."""
 
     def save(self, folder: Path) -> None:
         private_directory(folder)
@@ -69,6 +72,8 @@ class Bundle:
             write_durable(folder / "root.json", to_bytes(self.root))
         if self.targets is not None:
             write_durable(folder / "targets.json", to_bytes(self.targets))
+        if self.withdrawn:
+            write_durable(folder / WITHDRAWN, canonical_json(list(self.withdrawn)))
         for name, content in (("files", self.files), ("blobs", self.blobs)):
             private_directory(folder / name)
             for path, raw in content.items():
@@ -88,11 +93,16 @@ class Bundle:
             read_targets(_read(targets, MAX_TARGETS_BYTES)) if targets.exists() else None,
             _load_folder(folder / "files", MAX_FILE_BYTES),
             _load_folder(folder / "blobs", MAX_ARTIFACT_BYTES),
+            _load_withdrawn(folder / WITHDRAWN),
         )
         bundle.check()
         return bundle
 
     def check(self) -> None:
+        if self.root is not None:
+            check_shape(self.root.signed)
+        if self.targets is not None and self.targets.signed.delegations is not None:
+            raise UntrustedError("targets with delegations are not used here")
         listed = {} if self.targets is None else self.targets.signed.targets
         for path, raw in self.files.items():
             if path not in listed or listed[path].hashes.get("sha256") != sha256_hex(raw):
@@ -110,7 +120,8 @@ class Bundle:
             return self.root.signed
         if published is None:
             raise UntrustedError(
-                "no trusted root is at hand", remedy="fetch it once with: rollcall keys show"
+                "no trusted root is at hand",
+                remedy="trust the fleet's root first: rollcall keys trust",
             )
         return published
 
@@ -157,12 +168,18 @@ class Bundle:
             files={path: raw.decode() for path, raw in self.files.items()},
         )
 
-    def rebased(self, targets: Targets, without: Iterable[str] = ()) -> Bundle:
-        """The same release files on top of newer targets; its signatures are gone then."""
-        if self.targets is None:
-            return self
+    def rebased(self, targets: Targets) -> Bundle:
+        """The same change on top of newer targets; its signatures are gone then.
+
+        Raises BadInputError for a bundle with a root: that one is drafted anew.
+        """
+        if self.targets is None or self.root is not None:
+            raise BadInputError(
+                "only a release or a withdrawal can be rebased",
+                remedy="draft a root anew: rollcall keys rotate",
+            )
         expires = self.targets.signed.expires.timestamp()
-        drafted = new_targets(self.files.items(), expires, base=targets, without=without)
+        drafted = new_targets(self.files.items(), expires, base=targets, without=self.withdrawn)
         return replace(self, targets=drafted)
 
 
@@ -207,7 +224,8 @@ def withdraw(published: Published, name: str, now: float) -> Bundle:
         names = ", ".join(_release_names(published)) or "none"
         raise BadInputError(f"no release {name!r} is published", remedy=f"there are: {names}")
     base = published.targets.signed
-    return Bundle(None, new_targets([], now + TARGETS_DAYS * DAY_S, base=base, without=[path]))
+    targets = new_targets([], now + TARGETS_DAYS * DAY_S, base=base, without=[path])
+    return Bundle(None, targets, withdrawn=(path,))
 
 
 def _release_names(published: Published) -> list[str]:
@@ -282,6 +300,15 @@ def _read(path: Path, limit: int) -> bytes:
     if path.stat().st_size > limit:
         raise BadInputError(f"{path} is larger than {limit} bytes")
     return path.read_bytes()
+
+
+def _load_withdrawn(path: Path) -> tuple[str, ...]:
+    if not path.exists():
+        return ()
+    value = parse_json(_read(path, MAX_FILE_BYTES))
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BadInputError(f"{path} is not a list of paths")
+    return tuple(value)
 
 
 def _load_folder(folder: Path, limit: int) -> dict[str, bytes]:

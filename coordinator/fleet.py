@@ -62,7 +62,9 @@ class FleetState:
             roster = Roster(
                 fleet=self._ring.current.fleet,
                 fleet_version=fleet.version if fleet is not None else 1,
-                epoch=await self._queries.next_number("roster_epoch"),
+                epoch=await self._queries.next_number(
+                    "roster_epoch", int(self._clock.now() * 1000)
+                ),
                 issued=self._clock.now(),
                 nodes=await self._nodes.roster_nodes(),
             )
@@ -122,14 +124,17 @@ class FleetState:
         return [_red_view(red, cleared, acked.get(red.key, set())) for red in opened]
 
     async def _open(self, *types: str) -> list[Message]:
-        """Of the nodes that are in the roster now: who was revoked has no say here any more."""
-        live = {node.name for node in self.roster.live()}
+        """Of the nodes that are in the roster now: who was revoked has no say here any more, and a red
+        of before a re-install gates no rollout (the agents hold it until it is dismissed there)."""
+        live = {node.name: node.key.keyid for node in self.roster.live()}
         found = []
         for stored in await self._queries.messages_of(*types):
             if stored.key not in self._read:
                 self._read[stored.key] = read_message(stored.raw.encode())
-            if stored.origin in live:
-                found.append(self._read[stored.key])
+            message = self._read[stored.key]
+            event = stored.type in ("red", "clear")
+            if stored.origin in live and (not event or live[stored.origin] == message.keyid):
+                found.append(message)
         return found
 
     async def _attested(self, nodes: list[StoredNode]) -> dict[str, list[str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-RESTART_STEP = 10_000_000_000
+RESTART_STEP = 1_000_000
+"""More than there are pieces of news in the second that separates two boots at least."""
 
 
 class Notifier:

@@ -2,7 +2,7 @@
 over it. The coordinator can put together, refuse and delay; it cannot make a release or a root.
 
 Blocking; the API calls it in a thread. The timestamp is written last: a crash before that leaves the
-state that was there.
+state that was there, and the accepted offer, which the next start publishes to its end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 from pydantic import Field
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
@@ -19,7 +20,7 @@ from coordinator.home import KeyRing, Keys
 from shared.canonical import sha256_hex
 from shared.clock import Clock
 from shared.durable import private_directory, write_durable
-from shared.errors import BadInputError, ConflictError, NotFoundError
+from shared.errors import BadInputError, ConflictError, NotFoundError, RollcallError
 from shared.fleet import FleetDocument
 from shared.metadata import (
     FLEET,
@@ -41,6 +42,9 @@ from shared.wire import Wire
 TIMESTAMP_S = 86400.0
 SNAPSHOT_S = 7 * 86400.0
 SOON_S = 14 * 86400.0
+MAX_OFFER_BYTES = 24 << 20
+OFFER = "offer.json"
+log = structlog.get_logger()
 
 SignedText = Annotated[str, Field(max_length=5_000_000)]
 
@@ -65,6 +69,18 @@ class Repository:
         self.root = self._newest_root()
         self.targets = self._published_targets()
         self._learn()
+        self._finish()
+
+    def _finish(self) -> None:
+        """An offer that was accepted and cut short is published now."""
+        raw = self._read(OFFER)
+        if raw is None:
+            return
+        try:
+            self.publish(Offer.from_bytes(raw, max_bytes=2 * MAX_OFFER_BYTES))
+        except RollcallError as error:
+            log.error("a publication that was cut short cannot be finished", reason=str(error))
+            (self._folder / OFFER).unlink()
 
     def _learn(self) -> None:
         """What callers on the event loop ask for, so that they need not wait for a disk."""
@@ -159,6 +175,7 @@ class Repository:
             self._target_bytes(FLEET, targets.signed.targets[FLEET].hashes["sha256"], files)
         )
         keys = self._keys_named(root.signed, fleet)
+        write_durable(self._folder / OFFER, offer.canonical())
         for path, raw in files.items():
             write_durable(self._folder / "targets" / f"{sha256_hex(raw)}.{path}", raw)
         for each in roots:
@@ -167,6 +184,7 @@ class Repository:
         self._ring.use(keys)
         self.root, self.targets = root, targets
         self._sign_online(new_snapshot=True)
+        (self._folder / OFFER).unlink()
         self._learn()
 
     def _accept_roots(self, raws: list[str]) -> list[Metadata[Root]]:

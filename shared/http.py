@@ -20,7 +20,8 @@ from aiohttp import web
 from shared.canonical import MAX_JSON_BYTES
 from shared.errors import BadInputError, RollcallError, TooLargeError, UnavailableError
 from shared.fleet import Refusal
-from shared.tls import node_of_certificate
+from shared.roster import PeerCertificate
+from shared.tls import read_peer
 from shared.wire import Wire
 
 BODY_DEADLINE_S = 30.0
@@ -143,10 +144,10 @@ def wire_response(value: Wire, *, status: int = 200) -> web.Response:
     return web.json_response(text=value.model_dump_json(), status=status)
 
 
-def caller(request: web.Request) -> str | None:
-    """The node whose certificate TLS has verified on this connection."""
+def caller(request: web.Request) -> PeerCertificate | None:
+    """The certificate that TLS has verified on this connection."""
     transport = request.transport
-    return node_of_certificate(transport.get_extra_info("peercert") if transport else None)
+    return read_peer(transport.get_extra_info("peercert") if transport else None)
 
 
 def session(

@@ -92,6 +92,7 @@ class Connection(web.RequestHandler):
         self._head, self._stall = Deadline(self.end), Deadline(self._end_if_stalled)
         self._unsent = 0
         self._idle = False
+        self._request_now: web.BaseRequest | None = None
         self.retiring = False
         """Its next answer is its last."""
 
@@ -130,7 +131,8 @@ class Connection(web.RequestHandler):
         self._crowd.remove(self)
         super().connection_lost(exc)
 
-    def head_complete(self) -> None:
+    def head_complete(self, request: web.BaseRequest) -> None:
+        self._request_now = request
         self._head.stop()
         self._idle = False
         self._crowd.set_busy(self)
@@ -145,6 +147,7 @@ class Connection(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self._head.stop()
+            self._request_now = None
             self._idle = True
             self._crowd.set_idle(self)
 
@@ -168,6 +171,12 @@ class Connection(web.RequestHandler):
         guard(answer.headers)
         answer.force_close()
         return answer
+
+    @property
+    def is_strangers_upload(self) -> bool:
+        request, transport = self._request_now, self.transport
+        proven = transport is not None and transport.get_extra_info("peercert")
+        return not proven and request is not None and not request.content.is_eof()
 
     def end(self) -> None:
         """At once, in whatever state: in the handshake there is no transport to abort yet."""
@@ -227,8 +236,11 @@ class Crowd:
 
     def make_room(self) -> bool:
         """End the oldest connection without a first request, else the one that has been idle for
-        longest. False when all are busy."""
+        longest, else the oldest that still sends a body and showed no certificate. False when all
+        others are busy."""
         leaving = next(iter(self._silent or self._idle), None)
+        if leaving is None:
+            leaving = next((each for each in self._busy if each.is_strangers_upload), None)
         if leaving is not None:
             leaving.end()
         return leaving is not None
@@ -364,5 +376,5 @@ class Server:
 async def _tell_connection(request: web.Request, handler: Handler) -> web.StreamResponse:
     """aiohttp tells a protocol's subclass nowhere else that a head is complete."""
     if isinstance(request.protocol, Connection):
-        request.protocol.head_complete()
+        request.protocol.head_complete(request)
     return await handler(request)

@@ -13,14 +13,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.canonical import sha256_hex
-from shared.envelope import MESSAGE, open_envelope, peek, seal
+from shared.envelope import MESSAGE, DsseEnvelope, open_envelope, peek, seal
 from shared.errors import BadInputError, UntrustedError
 from shared.keys import SigningKey
 from shared.roster import Roster
 from shared.wire import MAX_INTEGER, PROTOCOL, NodeName, Order, Reason, Sha256, Wire
 
-MAX_MESSAGE_BYTES = 64 << 10
-"""A red with its longest reason, escaped at worst, takes a quarter of this."""
+MAX_MESSAGE_BYTES = 24 << 10
+"""A red with its longest reason, escaped at worst, takes two thirds of this."""
 
 
 class RedKind(StrEnum):
@@ -102,6 +102,8 @@ class Message(Wire):
 
     payload: Payload
     raw: str
+    keyid: str = ""
+    """Whose signature was good."""
 
     @property
     def key(self) -> str:
@@ -127,12 +129,13 @@ def read_message(raw: bytes) -> Message:
     """A message out of this host's own database, which was verified when it came in. The roster of
     today may not know its key any more; a red does not end with its origin's key."""
     payload = Payload.from_bytes(peek(raw, MESSAGE, max_bytes=MAX_MESSAGE_BYTES))
-    return Message(payload=payload, raw=raw.decode())
+    shape = DsseEnvelope.from_bytes(raw, max_bytes=MAX_MESSAGE_BYTES)
+    return Message(payload=payload, raw=raw.decode(), keyid=shape.signatures[0].keyid)
 
 
 def sign_message(payload: Payload, key: SigningKey) -> Message:
     raw = seal(payload.canonical(), MESSAGE, key)
-    return Message(payload=payload, raw=raw.decode())
+    return Message(payload=payload, raw=raw.decode(), keyid=key.public.keyid)
 
 
 class RevokedError(UntrustedError):
@@ -149,6 +152,12 @@ class WrongOriginError(UntrustedError):
     """One node speaks in another's name, or clears another's red."""
 
     code = "wrong-origin"
+
+
+class TooManyError(UntrustedError):
+    """More open reds of one origin than anybody needs to be frozen by it."""
+
+    code = "too-many"
 
 
 class StaleError(UntrustedError):
@@ -177,4 +186,4 @@ def open_message(raw: bytes, roster: Roster) -> Message:
         raise WrongOriginError(f"{node.name!r} spoke in the name of {payload.origin!r}")
     if payload.protocol != PROTOCOL:
         raise BadInputError(f"protocol {payload.protocol}; this side speaks {PROTOCOL}")
-    return Message(payload=payload, raw=raw.decode())
+    return Message(payload=payload, raw=raw.decode(), keyid=opened.keyid)

@@ -102,7 +102,9 @@ def _read(raw: bytes, kind: type[T], max_bytes: int) -> Metadata[T]:
 
 def entries(targets: Targets) -> dict[str, TargetEntry]:
     return {
-        path: TargetEntry(path=path, sha256=file.hashes.get("sha256", ""), length=file.length)
+        path: TargetEntry.from_value(
+            {"path": path, "sha256": file.hashes.get("sha256"), "length": file.length}
+        )
         for path, file in targets.targets.items()
     }
 
@@ -202,9 +204,16 @@ def sign(metadata: Metadata[T], keys: Iterable[SigningKey]) -> None:
 
 def missing_for_root(metadata: Metadata[Root], before: Root | None) -> int:
     """How many more signatures a root needs, by its own keys and by those of the root before."""
-    result = metadata.signed.get_root_verification_result(
-        before, metadata.signed_bytes, metadata.signatures
-    )
+    try:
+        result = metadata.signed.get_root_verification_result(
+            before, metadata.signed_bytes, metadata.signatures
+        )
+    except ValueError as error:
+        raise UntrustedError(
+            f"root version {metadata.signed.version} does not follow "
+            f"version {0 if before is None else before.version}",
+            remedy="fetch what was published in between: rollcall keys show",
+        ) from error
     return int(max(result.first.missing, result.second.missing))
 
 
@@ -215,6 +224,7 @@ def missing_for_targets(metadata: Metadata[Targets], root: Root) -> int:
 
 def check_root(metadata: Metadata[Root], before: Root | None) -> None:
     """Raises UntrustedError unless this root follows `before` and both key sets have signed it."""
+    check_shape(metadata.signed)
     expected = 1 if before is None else before.version + 1
     if metadata.signed.version != expected:
         raise UntrustedError(f"root version {metadata.signed.version}; {expected} is next")
@@ -223,6 +233,30 @@ def check_root(metadata: Metadata[Root], before: Root | None) -> None:
             f"root version {expected} lacks {missing} signature{'s' * (missing > 1)}",
             remedy="have another operator sign it: rollcall keys sign BUNDLE",
         )
+
+
+def check_shape(root: Root) -> None:
+    """Raises UntrustedError for a root that says something which nobody is shown: each operator has one
+    root and one targets key under one threshold, and one online key signs the rest."""
+    operators = operators_of(root)
+    roles = root.roles
+    online = {*roles["snapshot"].keyids, *roles["timestamp"].keyids}
+    offline = {each.root.keyid for each in operators} | {each.targets.keyid for each in operators}
+    wrong = {
+        "the keys of an operator do not come in pairs": any(
+            len(roles[role].keyids) != len(operators) for role in ("root", "targets")
+        ),
+        "root and targets have other thresholds": (
+            roles["root"].threshold != roles["targets"].threshold
+        ),
+        "there is not exactly one online key": len(online) != 1,
+        "an operator's key is the online key": bool(online & offline),
+        "a key serves two operators": len(offline) != 2 * len(operators),
+        "snapshots are not consistent": not root.consistent_snapshot,
+    }
+    for what, holds in wrong.items():
+        if holds:
+            raise UntrustedError(f"root version {root.version}: {what}")
 
 
 def check_targets(metadata: Metadata[Targets], root: Root) -> None:

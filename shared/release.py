@@ -149,15 +149,41 @@ def check_unexpired(release: Release, now: float) -> None:
         )
 
 
-def check_floor(target: Release, highest: Release | None) -> None:
+class Bound(Wire):
+    """How far back a node may go: what its newest proven release says, kept on the node by itself, so
+    that losing the manifest does not lose the floor."""
+
+    release: Sha256
+    label: str
+    openclaw: VersionText
+    created: float
+    floor: Floor | None
+
+    @property
+    def place(self) -> Place:
+        return OpenClawVersion(self.openclaw), self.created
+
+
+def bound_of(release: Release) -> Bound:
+    manifest = release.manifest
+    return Bound(
+        release=release.id,
+        label=release.label,
+        openclaw=manifest.openclaw,
+        created=manifest.created,
+        floor=manifest.floor,
+    )
+
+
+def check_floor(target: Release, bound: Bound | None) -> None:
     """Raises UntrustedError when `target` is older than the newest release that was good here and
     that release does not name it, or an older one, as its floor (fault 32)."""
-    if highest is None or target.id == highest.id or target.place >= highest.place:
+    if bound is None or target.id == bound.release or target.place >= bound.place:
         return
-    floor = highest.manifest.floor
+    floor = bound.floor
     if floor is None or target.place < floor.place:
         lowest = f"nothing below {floor.name}" if floor is not None else "no way back"
         raise UntrustedError(
-            f"release {target.label} is older than {highest.label}, which allows {lowest}",
+            f"release {target.label} is older than {bound.label}, which allows {lowest}",
             remedy="freeze what is wanted as a new release",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -19,6 +20,18 @@ COORDINATOR_HOST = f"coordinator.{DOMAIN}"
 """TLS names: identity is the certificate's name, never the address that was dialled."""
 
 
+CLOCK_GRAIN_S = 2.0
+"""Certificates count whole seconds."""
+
+
+@dataclass(frozen=True)
+class PeerCertificate:
+    """What a verified certificate says: whose it is, and when it was issued, in seconds."""
+
+    name: str
+    issued: float
+
+
 class Role(StrEnum):
     CANARY = "canary"
     STABLE = "stable"
@@ -30,6 +43,8 @@ class RosterNode(Wire):
     role: Role
     site: SiteName = ""
     key: PublicKey
+    joined: float = 0.0
+    """A certificate that was issued before counts no more: it is of the node's life before."""
     revoked: bool = False
 
 
@@ -55,6 +70,13 @@ class Roster(Wire):
 
     def live(self) -> list[RosterNode]:
         return [node for node in self.nodes if not node.revoked]
+
+    def admits(self, peer: PeerCertificate | None) -> bool:
+        """Whether this certificate is a live node's, and of its present life."""
+        return peer is not None and any(
+            node.name == peer.name and peer.issued >= node.joined - CLOCK_GRAIN_S
+            for node in self.live()
+        )
 
     def key_of(self, name: str) -> PublicKey:
         """The message key of a node that may speak. Raises UntrustedError when it may not."""

@@ -12,9 +12,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shared.durable import read_secret, write_durable
+from shared.durable import read_secret, sync_directory, write_durable
 from shared.errors import UntrustedError
-from shared.roster import DOMAIN, tls_name
+from shared.roster import DOMAIN, PeerCertificate, tls_name
+
+BACKDATED_S = 3600.0
+"""Certificates begin so long before they are issued: clocks differ."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,46 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
+def check_certificate(
+    pem: str, key: ec.EllipticCurvePrivateKey, node: str, authorities: list[str], now: float
+) -> None:
+    """Whether this is a certificate that this node can live with: it replaces one that works.
+
+    Raises UntrustedError naming what is wrong with it.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        named = names.get_values_for_type(x509.DNSName) == [tls_name(node)]
+        own = certificate.public_key() == key.public_key()
+        begins = certificate.not_valid_before_utc.timestamp()
+        ends = certificate.not_valid_after_utc.timestamp()
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise UntrustedError(f"what came back is not a certificate: {error}") from error
+    wrong = {
+        "is of another key": not own,
+        f"does not name {node}": not named,
+        "is of an authority that the fleet document does not name": not any(
+            issued_by(certificate, each) for each in authorities
+        ),
+        "is not valid now; do this clock and the coordinator's differ?": not begins <= now < ends,
+    }
+    for what, holds in wrong.items():
+        if holds:
+            raise UntrustedError(f"the certificate that came back {what}")
+
+
 def save_identity(path: Path, key: ec.EllipticCurvePrivateKey, certificate_pem: str) -> None:
-    """Raises UntrustedError when the certificate is not of this key."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
-    if certificate.public_key() != key.public_key():
-        raise UntrustedError("the certificate that came back is of another key")
-    write_durable(path, key_pem(key) + certificate_pem.encode())
+    """Raises UntrustedError, and leaves `path` as it is, when TLS cannot use the two together."""
+    trial = path.with_name(f".{path.name}.trial")
+    write_durable(trial, key_pem(key) + certificate_pem.encode())
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(trial)
+    except ssl.SSLError as error:
+        trial.unlink()
+        raise UntrustedError(f"TLS does not take the certificate: {error.reason}") from error
+    trial.replace(path)
+    sync_directory(path.parent)
 
 
 def read_certificate(path: Path) -> x509.Certificate:
@@ -101,13 +138,15 @@ def unverified_context() -> ssl.SSLContext:
     return context
 
 
-def node_of_certificate(peer: dict[str, object] | None) -> str | None:
+def read_peer(peer: dict[str, object] | None) -> PeerCertificate | None:
     """The node that a verified client certificate names; None for no certificate or another name."""
     names = (peer or {}).get("subjectAltName", ())
+    begins = (peer or {}).get("notBefore")
     suffix = f".{DOMAIN}"
-    if not isinstance(names, tuple):
+    if not isinstance(names, tuple) or not isinstance(begins, str):
         return None
     for kind, value in names:
         if kind == "DNS" and str(value).endswith(suffix):
-            return str(value).removesuffix(suffix)
+            issued = ssl.cert_time_to_seconds(begins) + BACKDATED_S
+            return PeerCertificate(str(value).removesuffix(suffix), issued)
     return None

@@ -147,6 +147,7 @@ class TufClient:
             snapshot = read_snapshot((self._current / "snapshot.json").read_bytes()).signed
             timestamp = read_timestamp((self._current / "timestamp.json").read_bytes()).signed
             root.verify_delegate(Targets.type, targets.signed_bytes, targets.signatures)
+            listed = entries(targets.signed)
         except (OSError, RollcallError, RepositoryError):
             return None
         roles = (root, targets.signed, snapshot, timestamp)
@@ -155,7 +156,7 @@ class TufClient:
             targets_version=targets.signed.version,
             snapshot_version=snapshot.version,
             expires=min(role.expires.timestamp() for role in roles),
-            targets=entries(targets.signed),
+            targets=listed,
         )
 
     def root(self) -> Metadata[Root]:

@@ -181,7 +181,10 @@ class Attestor:
     async def _missing(self, claim: Proven, release: Release) -> dict[str, str]:
         missing = dict.fromkeys(self._trust.peer_names(), "no answer")
         for raw in await self._store.attestations(claim.order):
-            message = open_message(raw.encode(), self._trust.roster)
+            try:
+                message = open_message(raw.encode(), self._trust.roster)
+            except UntrustedError:
+                continue  # of a peer that was revoked, or changed its key, since
             body = message.payload.body
             if not isinstance(body, Attestation) or body.subject != self._trust.name:
                 continue

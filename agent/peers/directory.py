@@ -7,6 +7,7 @@ from enum import StrEnum
 
 MAX_HINTS_PER_PEER = 8
 MAX_PEERS = 1024
+KEPT_GOOD = 2
 
 
 class Found(StrEnum):
@@ -28,6 +29,8 @@ class Directory:
     def __init__(self) -> None:
         self._hints: dict[str, list[Hint]] = {}
         self._reached: dict[str, Hint] = {}
+        self._good: dict[str, list[Hint]] = {}
+        """Where a peer has answered before, the last first: kept also while it does not."""
 
     def learn(self, name: str, hint: Hint) -> None:
         if name not in self._hints and len(self._hints) >= MAX_PEERS:
@@ -36,21 +39,22 @@ class Directory:
         if hint in known:
             return
         known.insert(0, hint)
-        kept = (self._reached.get(name), *(each for each in known if each.found is Found.STATIC))
+        kept = (*self._good.get(name, ()), *(each for each in known if each.found is Found.STATIC))
         loose = [each for each in known if each not in kept]
         for each in loose[MAX_HINTS_PER_PEER:]:
             known.remove(each)
 
     def candidates(self, name: str) -> list[Hint]:
-        """Addresses to try, the last good one first."""
-        known = self._hints.get(name, [])
-        last = self._reached.get(name)
-        if last is None or last not in known:
-            return list(known)
-        return [last, *(hint for hint in known if hint != last)]
+        """Addresses to try: those that were good before, then static ones, then the rest."""
+        known, good = self._hints.get(name, []), self._good.get(name, [])
+        first = [hint for hint in good if hint in known]
+        static = [hint for hint in known if hint.found is Found.STATIC]
+        return list(dict.fromkeys([*first, *static, *known]))
 
     def reached(self, name: str, hint: Hint) -> None:
         self._reached[name] = hint
+        others = [each for each in self._good.get(name, []) if each != hint]
+        self._good[name] = [hint, *others][:KEPT_GOOD]
 
     def lost(self, name: str) -> None:
         self._reached.pop(name, None)

@@ -70,7 +70,7 @@ class Gossip:
             try:
                 await self.exchange(peer)
                 delay, pause = FIRST_RETRY_S, self._every_s
-            except RollcallError as error:
+            except (RollcallError, OSError) as error:
                 log.debug("roster not exchanged", peer=peer, reason=str(error))
                 pause = delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
                 delay = min(delay * 2, LONGEST_RETRY_S)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -37,6 +36,7 @@ from shared.messages import (
     Payload,
     Red,
     StaleError,
+    TooManyError,
     WrongOriginError,
     open_message,
     read_message,
@@ -51,6 +51,13 @@ LONGEST_RETRY_S = 5.0
 MAX_EVENTS = 500
 MAX_EVENTS_BYTES = 4 << 20
 RECENT_BROADCASTS = 16
+MAX_OPEN = 64
+"""Open reds that are kept of one origin."""
+MAX_SENT = 1000
+FINAL_REFUSALS = frozenset(
+    {"unknown-key", "bad-signature", "revoked", "wrong-fleet", "wrong-origin", "stale", "expired"}
+    | {"too-many", "bad-input"}
+)
 SKEW_S = 300.0
 """How far two clocks may be apart before what expires is refused. A red does not expire."""
 
@@ -80,6 +87,8 @@ class Mesh:
         self._open: dict[str, Message] = {}
         self._wake: dict[str, asyncio.Event] = {}
         self._sent_at: dict[str, float] = {}
+        self._given_up: dict[tuple[str, str], tuple[int, int]] = {}
+        """By message and peer: the roster under which it was refused for good."""
         self.dropped: Counter[str] = Counter()
 
     async def load(self) -> None:
@@ -103,35 +112,33 @@ class Mesh:
         return await self._send(body, [peer], expires_in_s)
 
     async def clear(self, key: str, reason: str) -> None:
-        """End one of this node's own reds for all, or the red of a node that has left the roster for
-        this node alone: nobody else is left to clear that one, and a change of the roster must not be
-        a way to hide a red.
+        """End one of this node's own reds for all, or, for this node alone, a red whose key the roster
+        does not name any more: of a node that was revoked or installed anew. Nobody else is left to
+        clear that one, and a change of the roster must not be a way to hide a red.
 
         Raises NotFoundError for a red that is not open, ConflictError for one of a live peer.
         """
-        origin = key.partition(":")[0]
-        if origin == self._trust.name:
-            await self.broadcast(Clear(ref=self._own(key), reason=reason))
-            return
         if key not in self._open:
-            raise NotFoundError(f"no open red {key} here", remedy="list them: rollcall-agent reds")
-        if self._trust.speaks(origin):
+            raise NotFoundError(
+                f"no open red {key[:80]} here", remedy="list them: rollcall-agent reds"
+            )
+        origin, signer = key.partition(":")[0], await self._store.keyid_of(key)
+        if signer == self._trust.key.public.keyid:
+            await self.broadcast(Clear(ref=key, reason=reason))
+            return
+        if self._trust.signs(origin, signer):
             raise ConflictError(
                 f"{key} is a red of {origin}", remedy=f"clear it there, on {origin}"
             )
         await self._store.dismiss(key, reason, self._clock.now())
         await self._reds_changed()
 
-    def _own(self, key: str) -> str:
-        """After a re-install peers may hold reds of this node that it knows nothing of."""
-        if re.fullmatch(rf"{re.escape(self._trust.name)}:[0-9]{{1,15}}:[0-9]{{1,9}}", key) is None:
-            raise NotFoundError(f"no open red {key[:80]} here", remedy="see: rollcall-agent reds")
-        return key
-
     async def _send(self, body: Body, peers: list[str], expires_in_s: float | None) -> Message:
         async with self._signing:
             message = self._sign(body, expires_in_s)
             self._sent_at[message.key] = self._clock.monotonic()
+            if len(self._sent_at) > MAX_SENT:
+                del self._sent_at[next(iter(self._sent_at))]
             await self._store.add(message, self._clock.now(), peers)
         if isinstance(body, Red | Clear):
             await self._reds_changed()
@@ -171,7 +178,7 @@ class Mesh:
 
     async def _check_fresh(self, message: Message) -> None:
         payload = message.payload
-        if payload.origin == self._trust.name:
+        if message.keyid == self._trust.key.public.keyid:
             raise WrongOriginError("a message of this node came back to it")
         if isinstance(payload.body, Ack):
             raise BadInputError("an ack is an answer, not a message")
@@ -179,11 +186,19 @@ class Mesh:
             f"{payload.origin}:"
         ):
             raise WrongOriginError(f"{payload.origin!r} may clear only its own reds")
+        if isinstance(payload.body, Red) and self._crowded(message):
+            raise TooManyError(f"{payload.origin!r} has {MAX_OPEN} open reds already")
         if await self._store.below_floor(payload.origin, payload.epoch, payload.sequence):
             raise StaleError("an old message, long closed")
         expires = payload.expires
         if expires is not None and expires + SKEW_S < self._clock.now():
             raise ExpiredError("a message whose time is over")
+
+    def _crowded(self, message: Message) -> bool:
+        """One red freezes as well as a thousand; what is known already is acked again."""
+        origin = message.payload.origin
+        held = sum(red.payload.origin == origin for red in self._open.values())
+        return held >= MAX_OPEN and message.key not in self._open
 
     async def _keep(self, message: Message) -> None:
         if not await self._store.add(message, self._clock.now(), []):
@@ -234,19 +249,25 @@ class Mesh:
                 await self._deliver_all(peer)
                 delay = FIRST_RETRY_S
                 pause = LONGEST_RETRY_S
-            except RollcallError as error:
+            except (RollcallError, OSError) as error:
                 log.debug("not delivered", peer=peer, reason=str(error))
                 pause = delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
                 delay = min(delay * 2, LONGEST_RETRY_S)
             await self._wait(wake, pause)
 
     async def _deliver_all(self, peer: str) -> None:
-        """One that the peer refuses must not hold up those behind it; it is offered again later."""
+        """One that the peer refuses must not hold up those behind it; it is offered again once there is
+        another roster."""
+        number = self._trust.roster.number
         for delivery in await self._store.undelivered(peer, self._clock.now()):
+            if self._given_up.get((delivery.key, peer)) == number:
+                continue
             try:
                 await self._deliver_one(delivery)
             except RefusedError as error:
                 log.warning("refused", peer=peer, key=delivery.key, reason=str(error))
+                if error.refused_code in FINAL_REFUSALS:
+                    self._given_up[delivery.key, peer] = number
 
     async def _wait(self, wake: asyncio.Event, seconds: float) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
@@ -285,7 +306,7 @@ class Mesh:
                 )
                 await self._learn(raw)
                 pause = self._compare_every_s
-            except RollcallError as error:
+            except (RollcallError, OSError) as error:
                 log.debug("notes not compared", peer=peer, reason=str(error))
                 pause = min(1.0, self._compare_every_s)
             await self._clock.sleep(pause)
@@ -297,8 +318,6 @@ class Mesh:
         for each in value[: 2 * MAX_EVENTS]:
             try:
                 message = open_message(str(each).encode(), self._trust.roster)
-                if message.payload.origin == self._trust.name:
-                    continue
                 if not isinstance(message.payload.body, Red | Clear):
                     continue
                 await self._check_fresh(message)

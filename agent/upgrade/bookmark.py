@@ -93,10 +93,13 @@ class Bookmarks:
         except FileNotFoundError:
             return SavedFolder(original=str(original), copy_name=name, sha256=None)
         partial = copy.with_name(f"{copy.name}.partial-{secrets.token_hex(4)}")
-        with source:
-            copy_out(source, partial, self._home)
-        digest, _, _ = hash_tree(partial)
-        partial.rename(copy)
+        try:
+            with source:
+                copy_out(source, partial, self._home)
+            digest, _, _ = hash_tree(partial)
+            partial.rename(copy)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room for its journal
         return SavedFolder(original=str(original), copy_name=name, sha256=digest)
 
     def restore(self, bookmark: Bookmark) -> list[str]:

@@ -6,32 +6,34 @@ from pathlib import Path
 
 from shared.durable import write_durable
 from shared.errors import BadInputError
+from shared.release import Bound, Release, bound_of
 from shared.wire import Sha256, Wire
 
 FILE = "last-good.json"
 
 
 class LastGood(Wire):
-    """`highest` is the release that bounds where orders may lead: the newest one that was good here,
-    also after a rollback below it."""
+    """`bound` is of the newest release that was proven and soaked here, also after a rollback below it."""
 
     release: Sha256
     at: float
-    highest: Sha256 | None = None
+    bound: Bound | None = None
 
 
 def note_good(home: Path, release: str, at: float) -> None:
     """This release is the last known good one; what bounds orders stays."""
     before = read_last_good(home)
-    highest = None if before is None else before.highest
-    write_durable(home / FILE, LastGood(release=release, at=at, highest=highest).canonical())
+    bound = None if before is None else before.bound
+    write_durable(home / FILE, LastGood(release=release, at=at, bound=bound).canonical())
 
 
-def raise_highest(home: Path, release: str) -> None:
-    """From now on orders lead back from here only as far as this release allows."""
+def raise_bound(home: Path, release: Release) -> None:
+    """From now on orders lead back from here only as far as this release allows, if it is the newest."""
     good = read_last_good(home)
-    if good is not None and good.highest != release:
-        write_durable(home / FILE, good.model_copy(update={"highest": release}).canonical())
+    if good is None or (good.bound is not None and release.place < good.bound.place):
+        return
+    changed = good.model_copy(update={"bound": bound_of(release)})
+    write_durable(home / FILE, changed.canonical())
 
 
 def read_last_good(home: Path) -> LastGood | None:

@@ -11,6 +11,7 @@ import structlog
 from agent.upgrade.context import Context, Deps
 from agent.upgrade.decide import Enter, Perform, Rest, decide
 from agent.upgrade.journal import Journal
+from agent.upgrade.lastgood import read_last_good
 from agent.upgrade.phases import FORWARD, Phase
 from agent.upgrade.record import Entry, Kind, Record
 from agent.upgrade.steps import STEPS
@@ -90,9 +91,9 @@ class Runner:
     async def _check_floor(self, record: Record) -> None:
         """An upgrade that was proven and soaked is not undone below the floor of its release; one that
         fails before that goes back to what ran a moment ago, whatever the floor."""
-        release = await self._deps.releases.kept(record.target.release)
+        good = await asyncio.to_thread(read_last_good, self._deps.layout.home)
+        floor = good.bound.floor if good is not None and good.bound is not None else None
         previous = await self._deps.releases.kept(record.fact(Phase.CLAIMED, "previous"))
-        floor = None if release is None else release.manifest.floor
         if floor is not None and (previous is None or previous.place < floor.place):
             raise ConflictError(
                 f"{record.label} allows no way back below {floor.name}",

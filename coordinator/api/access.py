@@ -18,6 +18,7 @@ from shared.clock import Clock
 from shared.errors import RollcallError, UntrustedError
 from shared.http import caller as node_of
 from shared.ratelimit import RateLimit
+from shared.roster import PeerCertificate
 
 NOBODY = "-"
 NODE = "node"
@@ -83,7 +84,7 @@ class Caller:
     address: str
     who: str = NOBODY
     role: str = NOBODY
-    node: str | None = None
+    node: PeerCertificate | None = None
     operator: OperatorToken | None = None
     refusal: AccessError | None = None
 
@@ -105,7 +106,7 @@ class Access:
         node = node_of(request)
         if node is None:
             return Caller(address)
-        return Caller(address, node, NODE, node=node)
+        return Caller(address, node.name, NODE, node=node)
 
     async def _operator(self, header: str, address: str) -> Caller:
         """Expired and revoked are said only to the bearer of the right secret.
@@ -157,9 +158,9 @@ class Access:
                 remedy="operators name theirs in the CLI's configuration as token_file",
             )
 
-    def _admit_node(self, node: str, allows: Allows) -> None:
-        if node not in {each.name for each in self._fleet.roster.live()}:
-            raise UntrustedError(f"{node!r} is not in the roster, or was revoked")
+    def _admit_node(self, node: PeerCertificate, allows: Allows) -> None:
+        if not self._fleet.roster.admits(node):
+            raise UntrustedError(f"{node.name!r} is not in the roster, or was revoked")
         if allows not in (Allows.NODE, Allows.MEMBER):
             raise ForbiddenError("this is for operators; a node's certificate does not count here")
 

@@ -32,6 +32,8 @@ from shared.wire import NODE_NAME, NodeName, Reason, Wire
 
 RESERVED = {"coordinator"}
 ENVELOPE_BYTES = 64 << 10
+STRANGER_S = 5.0
+"""For the body of somebody who has proven nothing yet."""
 
 
 class TokenRequest(Wire):
@@ -170,6 +172,7 @@ class Joining(Resource):
             success=(201,),
             refusals=(403, 409),
             limit=ENVELOPE_BYTES,
+            deadline_s=STRANGER_S,
         ),
         Route(
             "POST",
@@ -181,6 +184,7 @@ class Joining(Resource):
             answer=JoinAnswer,
             refusals=(403, 409),
             limit=ENVELOPE_BYTES,
+            deadline_s=STRANGER_S,
         ),
         Route(
             "POST",

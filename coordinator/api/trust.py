@@ -12,13 +12,11 @@ from coordinator.api.access import Allows, Caller, ForbiddenError
 from coordinator.api.routes import BINARY, SHA256, Call, Resource, Route
 from coordinator.home import KeyRing
 from coordinator.operators import OperatorRole
-from coordinator.repository import Offer, Repository
+from coordinator.repository import MAX_OFFER_BYTES, Offer, Repository
 from shared.errors import NotFoundError
 from shared.fleet import CoordinatorKeys
 from shared.metadata import FLEET, SERVED
 from shared.wire import Wire
-
-OFFER_BYTES = 24 << 20
 
 
 class TrustState(Wire):
@@ -137,7 +135,7 @@ class TrustApi(Resource):
             body=Offer,
             answer=TrustState,
             refusals=(403, 409),
-            limit=OFFER_BYTES,
+            limit=MAX_OFFER_BYTES,
         ),
     )
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.canonical import parse_json
 from shared.durable import read_secret
-from shared.errors import ConfigError
+from shared.errors import ConfigError, UnavailableError
 from shared.http import call, session
 from shared.rollout import FleetView
 from shared.roster import COORDINATOR_HOST
@@ -91,12 +91,23 @@ class Client:
         value = parse_json(asyncio.run(self.ask(method, path, body)), max_bytes=MAX_ANSWER)
         return value if isinstance(value, dict) else {}
 
+    async def _call(self, *arguments: Any, **options: Any) -> bytes:
+        try:
+            return await call(*arguments, **options)
+        except UnavailableError as error:
+            if "certificate" in error.message.lower():
+                error.remedy = (
+                    f"if the coordinator's authority was changed, copy its authorities.pem to "
+                    f"{self.config.ca_file}"
+                )
+            raise
+
     async def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         token = (await asyncio.to_thread(read_secret, self.config.token_file)).decode().strip()
         context = client_context(self.config.ca_file)
         headers = {"Authorization": f"Bearer {token}"}
         async with session(context=context, headers=headers) as client:
-            return await call(
+            return await self._call(
                 client,
                 method,
                 self.config.url + path,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from coordinator.ceremony import Bundle, Published
 from coordinator.cli.client import Client
+from coordinator.cli.shown import describe
 from shared.canonical import parse_json
 from shared.durable import private_directory, read_secret, write_durable
 from shared.errors import (
@@ -24,7 +25,7 @@ from shared.errors import (
 from shared.fleet import CoordinatorKeys, FleetDocument
 from shared.http import RefusedError
 from shared.keys import OperatorKeys, SealedKey, SigningKey, load_operator_keys
-from shared.metadata import FLEET, fingerprint, name_of, operators_of, read_root
+from shared.metadata import FLEET, fingerprint, read_root
 from shared.terminal import confirm, say
 from shared.tufclient import TufClient
 from shared.wire import Sha256, Wire
@@ -131,14 +132,19 @@ class Desk:
         """Take the root with this fingerprint as the one that everything else must follow from. It is
         fetched when it is needed: by then all have signed it."""
         private_directory(self.folder)
+        shutil.rmtree(self.folder / "trust", ignore_errors=True)
         pin = RootPin(version=version, sha256=sha256)
         write_durable(self.folder / "root.pin", pin.canonical(), mode=0o644)
 
     def trusts_something(self) -> bool:
         return (self.folder / "root.pin").exists()
 
+    def has_anchor(self) -> bool:
+        """Whether the pinned root was found at the coordinator and taken over."""
+        return (self.folder / "trust" / "anchor.json").exists()
+
     def _anchor(self, client: Client) -> None:
-        if (self.folder / "trust" / "anchor.json").exists():
+        if self.has_anchor():
             return
         pin = RootPin.from_bytes((self.folder / "root.pin").read_bytes())
         raw = fetch(client, f"{pin.version}.root.json")
@@ -174,7 +180,7 @@ class Desk:
 
     def known(self) -> Published | None:
         """What this operator saw last, without asking anybody; None before that."""
-        view = self._tuf.view() if self.trusts_something() else None
+        view = self._tuf.view() if self.has_anchor() else None
         if view is None:
             return None
         raw = self._tuf.kept(view.targets[FLEET].sha256)
@@ -207,47 +213,6 @@ def publish(client: Client, bundle: Bundle) -> dict[str, object]:
     return dict(parse_json(raw))
 
 
-def describe(bundle: Bundle, published: Published | None) -> list[str]:
-    """What a signature on this bundle would mean, compared with what is in force."""
-    lines = []
-    if bundle.root is not None:
-        root = bundle.root.signed
-        holders = ", ".join(_holders(bundle))
-        lines.append(
-            f"root {root.version}: {root.roles['root'].threshold} of {holders}, until {root.expires:%Y-%m-%d}"
-        )
-    if bundle.targets is None:
-        return lines
-    targets = bundle.targets.signed
-    lines.append(f"targets {targets.version}, until {targets.expires:%Y-%m-%d}")
-    before = {} if published is None else published.targets.signed.targets
-    for path, file in sorted(targets.targets.items()):
-        known = before.get(path)
-        if known is None or known.hashes != file.hashes:
-            lines.append(f"  {'adds' if known is None else 'CHANGES'} {_label(path, bundle)}")
-    lines += [f"  withdraws {name_of(path)}" for path in sorted(before.keys() - targets.targets)]
-    return lines
-
-
-def _holders(bundle: Bundle) -> list[str]:
-    return [] if bundle.root is None else [each.name for each in operators_of(bundle.root.signed)]
-
-
-def _label(path: str, bundle: Bundle) -> str:
-    if path == FLEET:
-        return "the fleet document (authorities and roster key)"
-    for manifest in bundle.manifests():
-        if manifest.name == name_of(path):
-            plugins = ", ".join(f"{n} {v}" for n, v in manifest.plugins.items()) or "no plugins"
-            floor = f", floor {manifest.floor.name}" if manifest.floor else ""
-            ends = time.strftime("%Y-%m-%d", time.gmtime(manifest.expires))
-            return (
-                f"release {manifest.name}: OpenClaw {manifest.openclaw}, {plugins}, "
-                f"lock {manifest.lock_sha256[:16]}{floor}, until {ends}"
-            )
-    return path
-
-
 def sign_and_tell(
     desk: Desk, bundle: Bundle, published: Published | None, folder: Path, *, yes: bool
 ) -> int:
@@ -270,7 +235,7 @@ def sign_and_tell(
 
 def pin_root(desk: Desk, bundle: Bundle) -> None:
     """An operator who signs a fleet's first root trusts that root from then on."""
-    if bundle.root is not None and not desk.trusts_something():
+    if bundle.root is not None and not desk.has_anchor():
         desk.trust(bundle.root.signed.version, fingerprint(bundle.root))
 
 

@@ -166,7 +166,11 @@ def renew(
     as_json: JsonOption = False,
 ) -> None:
     """Sign the same root and targets again, with a later expiry."""
-    rotate([], [], None, False, name, folder, passphrase_file, out, config, yes, as_json)
+    client, desk = Client(config), Desk(folder, name, passphrase_file)
+    published = desk.published(client)
+    keys = desk.coordinator(client).model_copy(update={"next": None})
+    bundle = change(published, keys, Change(), time.time())
+    _finish(desk, client, bundle, out or Path("root.bundle"), yes=yes, as_json=as_json)
 
 
 @app.command()

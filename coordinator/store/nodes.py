@@ -128,6 +128,7 @@ class NodeQueries:
                 role=Role(row.role),
                 site=row.site,
                 key=PublicKey(ed25519=row.key),
+                joined=row.joined,
                 revoked=row.revoked,
             )
             for row in rows

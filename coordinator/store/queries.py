@@ -32,11 +32,12 @@ class Queries:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def next_number(self, key: str) -> int:
-        """A counter that never repeats, also not after a restart."""
+    async def next_number(self, key: str, at_least: int) -> int:
+        """A counter that never repeats, also not after a restart, nor when the database was put back
+        from a backup: it starts over from `at_least`, which is the time."""
         async with self._db.write() as db:
             before = await db.scalar(select(meta.c.value).where(meta.c.key == key))
-            number = int(before or 0) + 1
+            number = max(int(before or 0) + 1, at_least)
             statement = upsert(meta).values(key=key, value=str(number))
             await db.execute(
                 statement.on_conflict_do_update(index_elements=["key"], set_={"value": str(number)})

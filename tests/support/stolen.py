@@ -81,7 +81,8 @@ class StolenCoordinator:
 
     async def _sync(self, request: web.Request) -> web.Response:
         asked = await read_wire(request, SyncRequest)
-        node = caller(request) or ""
+        peer = caller(request)
+        node = "" if peer is None else peer.name
         self.reports[node] = asked.report
         target = None
         if self.target is not None:

@@ -15,7 +15,7 @@ from coordinator.freeze import read_package
 from shared.errors import BadInputError, UntrustedError
 from shared.lock import parse_lock
 from shared.mergepatch import merge_patch
-from shared.release import ReleaseManifest, check_floor, check_unexpired, parse_release
+from shared.release import ReleaseManifest, bound_of, check_floor, check_unexpired, parse_release
 from shared.roster import Role
 
 
@@ -69,17 +69,17 @@ def test_an_older_release_needs_the_newer_ones_leave(
     )
     check_floor(older, None)
     if allowed:
-        check_floor(older, newest)
+        check_floor(older, bound_of(newest))
     else:
         with pytest.raises(UntrustedError, match="is older than"):
-            check_floor(older, newest)
+            check_floor(older, bound_of(newest))
 
 
 def test_of_one_version_the_release_that_was_frozen_later_is_newer() -> None:
     first, second = (parse_release(manifest(created=at).canonical()) for at in (1.0, 2.0))
-    check_floor(second, first)
+    check_floor(second, bound_of(first))
     with pytest.raises(UntrustedError, match="no way back"):
-        check_floor(first, second)
+        check_floor(first, bound_of(second))
 
 
 @pytest.mark.parametrize(

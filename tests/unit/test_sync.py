@@ -39,6 +39,11 @@ def fleet(tmp_path: Path) -> TestFleet:
     return made
 
 
+class NoRepository:
+    def heard(self, number: int) -> None: ...
+    def lost(self) -> None: ...
+
+
 async def heard(
     fake: FakeCoordinator, trust: Trust, path: Path, story: list[SyncAnswer | None]
 ) -> list[Target | None]:
@@ -52,7 +57,7 @@ async def heard(
         )
 
     coordinator = cast(Coordinator, fake)
-    sync = Sync(coordinator, trust, store, SystemClock(), report, told.append, lambda number: None)
+    sync = Sync(coordinator, trust, store, SystemClock(), report, told.append, NoRepository())
     last = []
     running = asyncio.create_task(sync.run())
     for answer in story:

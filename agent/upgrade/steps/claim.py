@@ -41,8 +41,7 @@ class Claim:
         if reason := deps.alarm.frozen():
             raise StepFailed(f"this node is frozen by {reason}")
         good = await asyncio.to_thread(read_last_good, deps.layout.home)
-        if good is not None:
-            check_floor(release, await deps.releases.kept(good.highest or good.release))
+        check_floor(release, None if good is None else good.bound)
         await asyncio.to_thread(self._check_links, context)
         await self._check_engine(context, release.manifest.node_engine)
         self._check_direction(context)

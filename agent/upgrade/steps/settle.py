@@ -24,7 +24,8 @@ class Settle:
         while reason := deps.alarm.frozen():
             deps.progress(f"the weight stays: frozen by {reason}")
             await deps.clock.sleep(LOOK_EVERY_S)
-        weight = context.record.fact(Phase.FROZEN, "weight") or 100
+        before = context.record.fact(Phase.FROZEN, "weight")
+        weight = 100 if before is None else before
         await deps.weight.set(int(weight))
         await asyncio.to_thread(note_good, deps.layout.home, release, deps.clock.now())
         return {"weight": weight}

@@ -6,7 +6,7 @@ import asyncio
 from typing import ClassVar
 
 from agent.upgrade.context import Context, StepFailed
-from agent.upgrade.lastgood import raise_highest, read_last_good
+from agent.upgrade.lastgood import raise_bound
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.messages import Verdict
@@ -45,11 +45,7 @@ class Soak:
 
     async def _bound(self, context: Context) -> None:
         """From here on the newest proven release says how far back orders may lead."""
-        deps, release = context.deps, context.signed()
-        good = await asyncio.to_thread(read_last_good, deps.layout.home)
-        before = await deps.releases.kept(None if good is None else good.highest)
-        if before is None or release.place >= before.place:
-            await asyncio.to_thread(raise_highest, deps.layout.home, release.id)
+        await asyncio.to_thread(raise_bound, context.deps.layout.home, context.signed())
 
     def _bear(
         self,
