@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-RESTART_STEP = 1_000_000
-"""More than there are pieces of news in the second that separates two boots at least."""
+RESTART_STEP = 1000
+"""A boot is numbered by its time in ms; no coordinator has more news than this in one."""
 
 
 class Notifier:

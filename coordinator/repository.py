@@ -128,6 +128,9 @@ class Repository:
         except FileNotFoundError:
             return None
 
+    def _write(self, path: str, raw: bytes) -> None:
+        write_durable(self._folder / path, raw)
+
     @property
     def number(self) -> int:
         """Goes up with everything that operators publish; agents compare it to see news."""
@@ -175,12 +178,12 @@ class Repository:
             self._target_bytes(FLEET, targets.signed.targets[FLEET].hashes["sha256"], files)
         )
         keys = self._keys_named(root.signed, fleet)
-        write_durable(self._folder / OFFER, offer.canonical())
+        self._write(OFFER, offer.canonical())
         for path, raw in files.items():
-            write_durable(self._folder / "targets" / f"{sha256_hex(raw)}.{path}", raw)
+            self._write(f"targets/{sha256_hex(raw)}.{path}", raw)
         for each in roots:
-            write_durable(self._folder / f"{each.signed.version}.root.json", to_bytes(each))
-        write_durable(self._folder / f"{targets.signed.version}.targets.json", to_bytes(targets))
+            self._write(f"{each.signed.version}.root.json", to_bytes(each))
+        self._write(f"{targets.signed.version}.targets.json", to_bytes(targets))
         self._ring.use(keys)
         self.root, self.targets = root, targets
         self._sign_online(new_snapshot=True)
@@ -306,7 +309,7 @@ class Repository:
             )
         )
         sign(timestamp, [self._ring.current.online])
-        write_durable(self._folder / "timestamp.json", to_bytes(timestamp))
+        self._write("timestamp.json", to_bytes(timestamp))
 
     def _write_snapshot(self, number: int, targets_version: int) -> None:
         snapshot = Metadata(
@@ -317,7 +320,7 @@ class Repository:
             )
         )
         sign(snapshot, [self._ring.current.online])
-        write_durable(self._folder / f"{number}.snapshot.json", to_bytes(snapshot))
+        self._write(f"{number}.snapshot.json", to_bytes(snapshot))
 
     def alerts(self) -> list[str]:
         """What operators must sign before it expires, in words."""

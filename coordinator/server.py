@@ -79,7 +79,7 @@ class Coordinator:
         database = await Database.open(paths.database)
         stack.push_async_callback(database.close)
         queries, nodes = Queries(database), NodeQueries(database)
-        self._notifier = Notifier(await queries.next_number("boot", int(clock.now())))
+        self._notifier = Notifier(await queries.next_number("boot", int(clock.now() * 1000)))
         self._fleet = FleetState(
             queries, nodes, self._ring, self._repository, self._notifier, clock
         )

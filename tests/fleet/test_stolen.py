@@ -140,6 +140,53 @@ def _freeze(thief: StolenCoordinator) -> None:
     thief.number += 1
 
 
+@pytest.mark.parametrize("theft", [False, True])
+async def test_the_coordinators_keys_are_changed_under_a_running_fleet(
+    ready: Ready, theft: bool
+) -> None:
+    """A planned change overlaps; after a theft the old authority counts no more at once, and a node that
+    was off meanwhile finds back by metadata that proves itself."""
+    fleet = ready.fleet
+    canary = fleet.nodes[0]
+    before = {node.name: _certificate(node) for node in fleet.nodes}
+    if theft:
+        await fleet.supervisor.stop("canary")
+    home = str(fleet.root / "coordinator")
+    await fleet.rollcall("coordinator", "rotate", "--home", home)
+    words = ["--drop-authority"] if theft else []
+    out = str(fleet.root / "one.bundle")
+    await fleet.rollcall("keys", "rotate", *words, *fleet.desk(), "--out", out, "--yes")
+    if theft:
+        fleet.start_agent(canary)
+    await _until_all(fleet, lambda node: _certificate(node) != before[node.name], "renewed")
+    if not theft:
+        out = str(fleet.root / "two.bundle")
+        await fleet.rollcall(
+            "keys", "rotate", "--drop-authority", *fleet.desk(), "--out", out, "--yes"
+        )
+    new = await fleet.freeze(NEW)
+    rollout = await fleet.set_target(new, strategy="canary", soak_s=1)
+    view = await fleet.until_ended(rollout)
+    assert view.rollout is not None
+    assert view.rollout.state == "succeeded", view.rollout.reason
+    shown = await fleet.rollcall("keys", "show", *fleet.desk()[:2])
+    assert shown["authorities"] == 1
+
+
+def _certificate(node: Node) -> bytes:
+    return (node.home / "identity" / "tls.pem").read_bytes()
+
+
+async def _until_all(fleet: MiniFleet, good: Callable[[Node], bool], what: str) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(good(node) for node in fleet.nodes):
+                await asyncio.sleep(0.3)
+    except TimeoutError:
+        late = [node.name for node in fleet.nodes if not good(node)]
+        raise AssertionError(f"not {what}: {late}") from None
+
+
 async def test_a_revoked_node_is_locked_out_with_the_coordinator_off(ready: Ready) -> None:
     """Fault 27, whole: one reachable peer hears of it, the coordinator goes, the other learns it."""
     fleet = ready.fleet

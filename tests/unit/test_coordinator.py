@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime
 import io
 import json
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ from agent.join import join
 from agent.layout import Layout
 from agent.renewal import Renewal, is_due
 from agent.trust import Trust, load_trust
+from coordinator.ca import Authority
 from shared.clock import SystemClock
-from shared.errors import ConflictError, UntrustedError
+from shared.errors import ConflictError, UnavailableError, UntrustedError
 from shared.fleet import JoinRequest, JoinToken, RenewalRequest, seal_join, seal_renewal
 from shared.http import RefusedError, session
 from shared.keys import SigningKey
@@ -27,10 +31,12 @@ from shared.messages import Clear, Payload, Red, RedKind, Verdict, sign_message
 from shared.report import NodeReport, ReadinessSummary, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import (
+    check_certificate,
     client_context,
     make_key,
     read_certificate,
     request_certificate,
+    save_identity,
     unverified_context,
 )
 from tests.support.coordinatorkit import (
@@ -259,6 +265,76 @@ async def test_a_certificate_is_renewed_under_the_message_key_alone(running: Run
     assert is_due(after, authority, issued + 10.1 * 86400)
     assert not await stranger_is_answered(running, "/v1/renew", b"{}")
     await sync(layout)
+
+
+async def test_a_lapsed_certificate_and_a_dropped_authority_do_not_lock_a_node_out(
+    running: Running,
+) -> None:
+    """What the message key is for: TLS alone would refuse both."""
+    layout = await joined(running, "a")
+    authority = await asyncio.to_thread(Authority.load, running.settings.paths.keys)
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=60)
+    other = await asyncio.to_thread(Authority.create, layout.home, "other", past)
+    for issuer, moment in ((authority, past), (other, datetime.datetime.now(datetime.UTC))):
+        key = make_key()
+        await asyncio.to_thread(
+            save_identity, layout.tls.identity, key, issuer.issue("a", key.public_key(), moment)
+        )
+        with pytest.raises(UnavailableError):
+            await sync(layout)
+        await renewed(running, layout)
+        await sync(layout)
+
+
+async def test_a_certificate_that_would_cut_the_node_off_is_not_taken(running: Running) -> None:
+    layout = await joined(running, "a")
+    authority = await asyncio.to_thread(Authority.load, running.settings.paths.keys)
+    other = await asyncio.to_thread(Authority.create, layout.home, "other", _now())
+    key, stranger = make_key(), make_key()
+    good = authority.issue("a", key.public_key(), _now())
+    later = _now() + datetime.timedelta(days=2)
+    for pem, complaint in (
+        (authority.issue("a", stranger.public_key(), _now()), "another key"),
+        (authority.issue("b", key.public_key(), _now()), "does not name a"),
+        (other.issue("a", key.public_key(), _now()), "authority"),
+        (authority.issue("a", key.public_key(), later), "not valid now"),
+        ("-----BEGIN CERTIFICATE-----", "not a certificate"),
+    ):
+        with pytest.raises(UntrustedError, match=complaint):
+            check_certificate(pem, key, "a", [authority.pem], _now().timestamp())
+    check_certificate(good, key, "a", [other.pem, authority.pem], _now().timestamp())
+    await sync(layout)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+async def test_a_coordinator_put_back_from_a_backup_is_heard_again(running: Running) -> None:
+    """Its counters begin above those that agents have seen: a revocation still counts (fault 39)."""
+    a, b = await joined(running, "a"), await joined(running, "b")
+    trust = await asyncio.to_thread(load_trust, a)
+    for _ in range(3):
+        await running.restart()
+    heard = await sync(a)
+    await trust.accept_roster(str(heard.roster).encode())
+    await running.stop()
+    backup = running.root / "backup.db"
+    await asyncio.to_thread(forget_counters, running.settings.paths.database, backup)
+    running.task = await start(running.settings)
+    again = await sync(a)
+    assert again.generation > heard.generation
+    await running.post("/v1/nodes/b/revoke", {})
+    assert await trust.accept_roster(str((await sync(a)).roster).encode())
+    assert trust.peer_names() == []
+    with pytest.raises(RefusedError):
+        await sync(b)
+
+
+def forget_counters(database: Path, copy: Path) -> None:
+    shutil.copy(database, copy)
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM meta")
 
 
 async def stranger_is_answered(running: Running, path: str, body: bytes) -> bool:

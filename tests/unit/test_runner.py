@@ -10,15 +10,19 @@ from typing import Any, cast
 
 import pytest
 
+from agent.layout import Layout
 from agent.upgrade.context import Context, Deps, StepFailed
 from agent.upgrade.decide import Nothing, Start, Wait, admit
 from agent.upgrade.journal import Journal
+from agent.upgrade.lastgood import note_good, raise_bound, read_last_good
 from agent.upgrade.phases import AFTER_DRAIN, BEFORE_OUTAGE, FORWARD, Phase
 from agent.upgrade.runner import Runner
 from agent.upgrade.steps.base import Evidence, Step
 from shared.clock import SystemClock
 from shared.errors import ConflictError
+from shared.release import parse_release
 from tests.unit.test_journal import TARGET
+from tests.unit.test_release import manifest
 
 
 @dataclass
@@ -58,6 +62,7 @@ class NoReleases:
 
 @dataclass
 class FewDeps:
+    layout: Layout
     clock: SystemClock = field(default_factory=SystemClock)
     releases: NoReleases = field(default_factory=NoReleases)
     progress: Callable[[str], None] = lambda text: None
@@ -67,7 +72,8 @@ def runner(path: Path, world: World) -> Runner:
     steps = {phase: FakeStep(phase, world) for phase in (*FORWARD, Phase.ROLLING_BACK)}
     journal = Journal(path)
     journal.load()
-    return Runner(cast(Deps, FewDeps()), journal, lambda: None, cast("dict[Phase, Step]", steps))
+    deps = cast(Deps, FewDeps(Layout(path.parent)))
+    return Runner(deps, journal, lambda: None, cast("dict[Phase, Step]", steps))
 
 
 @pytest.fixture
@@ -175,6 +181,39 @@ async def test_a_finished_upgrade_can_be_taken_back_once(path: Path) -> None:
     assert record.phase is Phase.ROLLED_BACK
     with pytest.raises(ConflictError):
         await later.roll_back("again")
+
+
+async def test_a_finished_upgrade_is_not_taken_back_below_its_floor(path: Path) -> None:
+    """What failed before its end goes back whatever the floor; what was proven does not."""
+    floor = {"name": "2026.8.1", "openclaw": "2026.8.1", "created": 0.0}
+    release = parse_release(manifest(openclaw="2026.9.6", floor=floor).canonical())
+
+    def proven() -> None:
+        note_good(path.parent, release.id, 1.0)
+        raise_bound(path.parent, release)
+
+    await (await reload(path, World())).begin(TARGET, "x")
+    await asyncio.to_thread(proven)
+    with pytest.raises(ConflictError, match="no way back below"):
+        await (await reload(path, World())).roll_back("I want the old one")
+    failing = path.with_name("second.log")
+    moved = await reload(failing, World(fail={Phase.SOAKING}))
+    await moved.begin(TARGET, "x")
+    assert phase(moved) is Phase.ROLLED_BACK
+
+
+def test_the_bound_is_the_newest_that_was_proven(tmp_path: Path) -> None:
+    newer, older = (
+        parse_release(manifest(openclaw=version).canonical())
+        for version in ("2026.9.6", "2026.8.1")
+    )
+    for release in (newer, older):
+        note_good(tmp_path, release.id, 1.0)
+        raise_bound(tmp_path, release)
+    good = read_last_good(tmp_path)
+    assert good is not None
+    assert good.bound is not None
+    assert (good.release, good.bound.release) == (older.id, newer.id)
 
 
 async def test_the_same_order_is_not_taken_twice(path: Path) -> None:

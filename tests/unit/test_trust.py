@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -10,12 +11,14 @@ from typing import Any, cast
 import pytest
 
 from agent.coordinator import Coordinator
+from agent.peers.mesh import MAX_OPEN
 from agent.releases import Releases, Source
 from agent.trust import load_trust
 from coordinator.ceremony import withdraw
 from shared.canonical import canonical_json
 from shared.durable import write_durable
 from shared.errors import (
+    BadInputError,
     ConflictError,
     ExpiredError,
     NotFoundError,
@@ -24,9 +27,11 @@ from shared.errors import (
 )
 from shared.fleet import FleetDocument
 from shared.http import RefusedError
-from shared.messages import Red, RedKind
+from shared.keys import SigningKey
+from shared.messages import Clear, Red, RedKind, sign_message
 from shared.release import Release
-from shared.roster import sign_roster
+from shared.roster import PeerCertificate, sign_roster, tls_name
+from shared.tls import BACKDATED_S, read_certificate, read_peer
 from shared.tufclient import TufClient
 from tests.conftest import ManualClock
 from tests.support.trustkit import TestFleet, make_fleet
@@ -118,6 +123,72 @@ async def test_a_revocation_hides_no_red(peers: list[Peer]) -> None:
     assert c.mesh.frozen_by(), "each node's administrator decides for that node alone"
     with pytest.raises(NotFoundError):
         await b.mesh.clear(red.key, "again")
+
+
+async def test_a_key_that_the_roster_swaps_in_ends_no_red(peers: list[Peer]) -> None:
+    """P6: a thief of the roster key gives a's name a key of his own, and clears a's red with it."""
+    a, b, _ = peers
+    red = await a.mesh.broadcast(Red(kind=RedKind.UPGRADE_FAILED, reason="broken"))
+    await until(b.mesh.frozen_by, "b is frozen")
+    forger = SigningKey.generate()
+    roster = b.fleet.roster(epoch=7)
+    nodes = [
+        node.model_copy(update={"key": forger.public}) if node.name == "a" else node
+        for node in roster.nodes
+    ]
+    swapped = sign_roster(roster.model_copy(update={"nodes": nodes}), b.fleet.roster_key)
+    await b.trust.accept_roster(swapped)
+    payload = red.payload.model_copy(
+        update={"sequence": 10**6, "body": Clear(ref=red.key, reason="all is well")}
+    )
+    await b.mesh.receive(sign_message(payload, forger).raw.encode())
+    assert [each.key for each in b.mesh.frozen_by()] == [red.key]
+    await b.mesh.clear(red.key, "a was installed anew")
+    assert not b.mesh.frozen_by(), "its own administrator may"
+
+
+async def test_one_origin_cannot_fill_everybodys_database(peers: list[Peer]) -> None:
+    a, b, _ = peers
+    for number in range(MAX_OPEN):
+        red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason=f"{number}"))
+        await b.mesh.receive(red.raw.encode())
+    more = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="one more"))
+    with pytest.raises(UntrustedError, match="open reds already"):
+        await b.mesh.receive(more.raw.encode())
+    assert await b.mesh.receive(red.raw.encode()), "what is known is acked again"
+    padded = json.loads(more.raw) | {"padding": "x" * (30 << 10)}
+    with pytest.raises(BadInputError, match="the limit is"):
+        await b.mesh.receive(json.dumps(padded).encode())
+
+
+async def test_two_rosters_at_once_never_go_backwards(fleet: TestFleet) -> None:
+    for _ in range(20):
+        trust = fleet.trust("a")
+        newer, older = (
+            sign_roster(fleet.roster(epoch=epoch), fleet.roster_key) for epoch in (16, 15)
+        )
+        await asyncio.gather(trust.accept_roster(newer), trust.accept_roster(older))
+        assert trust.roster.epoch == 16
+
+
+async def test_a_certificate_of_an_earlier_life_is_not_admitted(fleet: TestFleet) -> None:
+    """Revoked, and joined again under its name: the thief of the first machine stays outside."""
+    certificate = await asyncio.to_thread(read_certificate, fleet.layout("b").tls.identity)
+    begins = certificate.not_valid_before_utc
+    issued = begins.timestamp() + BACKDATED_S
+    peer = read_peer(
+        {
+            "subjectAltName": (("DNS", tls_name("b")),),
+            "notBefore": begins.strftime("%b %d %H:%M:%S %Y GMT"),
+        }
+    )
+    assert peer == PeerCertificate("b", issued)
+    for joined, admitted in ((issued - 60, True), (issued, True), (issued + 60, False)):
+        roster = fleet.roster()
+        nodes = [node.model_copy(update={"joined": joined}) for node in roster.nodes]
+        assert roster.model_copy(update={"nodes": nodes}).admits(peer) is admitted
+    assert not fleet.roster(revoked=("b",)).admits(peer)
+    assert not fleet.roster().admits(None)
 
 
 async def test_the_roster_of_a_retired_key_counts_no_more(fleet: TestFleet) -> None:

@@ -11,7 +11,9 @@ import pytest
 from tuf.api.metadata import Metadata
 
 from coordinator.ceremony import Bundle, Change, add_release, begin, change, withdraw
-from coordinator.home import make_next_keys
+from coordinator.cli.shown import describe
+from coordinator.home import make_next_keys, open_home
+from coordinator.repository import Repository
 from shared.canonical import sha256_hex
 from shared.errors import (
     BadInputError,
@@ -27,6 +29,7 @@ from shared.metadata import (
     FLEET,
     moment,
     new_targets,
+    online_key,
     read_targets,
     read_timestamp,
     sign,
@@ -34,7 +37,7 @@ from shared.metadata import (
 )
 from shared.tufclient import TrustView, TufClient
 from tests.conftest import ManualClock
-from tests.support.tufkit import URL, Operator, SignedRepository
+from tests.support.tufkit import URL, Operator, SignedRepository, manifest_of
 
 DAY = 86400.0
 
@@ -347,6 +350,128 @@ def test_a_cache_that_lost_power_still_holds_together(
         (folder / "current" / name).write_bytes(b"\0" * 10)
         assert client.view() is None
         assert len(refreshed(client, signed).targets) == 2
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 5, 6])
+def test_a_publication_that_was_cut_short_is_finished_by_the_next_start(
+    signed: SignedRepository, tmp_path: Path, after: int
+) -> None:
+    """A change of keys, killed after each of its writes: the offer is kept before the first."""
+    client = client_of(signed, tmp_path)
+    make_next_keys(signed.paths, signed.clock.now())
+    signed.ring.look_again()
+    keys = signed.ring.current.public(URL, signed.ring.following)
+    bundle = change(signed.published, keys, Change(), signed.clock.now())
+    signed.operators[0].sign(bundle, signed.published.root.signed)
+    writes = 0
+
+    class CutError(Exception):
+        pass
+
+    class Cut(Repository):
+        def _write(self, path: str, raw: bytes) -> None:
+            nonlocal writes
+            writes += 1
+            if writes > after:
+                raise CutError
+            super()._write(path, raw)
+
+    dying = Cut(signed.paths.repository, signed.ring, signed.clock, lambda sha256: True)
+    cut = False
+    try:
+        dying.publish(bundle.offer())
+    except CutError:
+        cut = True
+    assert cut == (writes > after)
+    ring = open_home(signed.paths, "test", 0.0)
+    again = Repository(signed.paths.repository, ring, signed.clock, lambda sha256: True)
+    view, fleet = client.refresh(again.read)
+    assert (view.root_version, fleet.version) == ((2, 2) if after >= 1 else (1, 1))
+    assert ring.current.online.public == online_key(again.root.signed)  # type: ignore[union-attr]
+    assert ring.following is None
+    assert not (signed.paths.repository / "offer.json").exists()
+
+
+def test_an_operator_who_missed_a_rotation_is_told_what_to_fetch(signed: SignedRepository) -> None:
+    missed = signed.published
+    keys = signed.ring.current.public(URL)
+    for _ in range(2):
+        signed.publish(change(signed.published, keys, Change(), signed.clock.now()))
+    bundle = change(signed.published, keys, Change(), signed.clock.now())
+    with pytest.raises(UntrustedError, match="does not follow"):
+        bundle.missing(missed.root.signed)
+
+
+def test_a_withdrawal_that_is_rebased_still_withdraws(
+    signed: SignedRepository, tmp_path: Path
+) -> None:
+    signed.release("2026.8.1")
+    withdraw(signed.published, "2026.8.1", signed.clock.now()).save(tmp_path / "bundle")
+    signed.release("2026.9.6")
+    rebased = Bundle.load(tmp_path / "bundle").rebased(signed.published.targets.signed)
+    signed.publish(rebased)
+    assert [each.manifest.name for each in signed.repository.releases] == ["2026.9.6"]
+    root = change(signed.published, signed.ring.current.public(URL), Change(), signed.clock.now())
+    with pytest.raises(BadInputError, match="can be rebased"):
+        root.rebased(signed.published.targets.signed)
+
+
+def forged_root(signed: SignedRepository, trick: str) -> Bundle:
+    keys = signed.ring.current.public(URL)
+    bundle = change(signed.published, keys, Change(), signed.clock.now())
+    root = bundle.root.signed  # type: ignore[union-attr]
+    mallory = SigningKey.generate().public.for_verifying()
+    if trick == "threshold":
+        root.roles["root"].threshold = 2
+        root.add_key(mallory, "root")
+    elif trick == "extra":
+        root.add_key(mallory, "targets")
+    elif trick == "online":
+        root.add_key(mallory, "timestamp")
+    elif trick == "double":
+        operator = signed.operators[0].public
+        twin = Operator(operator.name).public
+        for role, key in (("root", twin.root), ("targets", twin.targets)):
+            made = key.for_verifying()
+            made.unrecognized_fields["x-rollcall-name"] = operator.name
+            root.add_key(made, role)
+    return bundle
+
+
+@pytest.mark.parametrize("trick", ["threshold", "extra", "online", "double"])
+def test_a_root_with_something_that_is_not_shown_is_neither_signed_nor_published(
+    signed: SignedRepository, tmp_path: Path, trick: str
+) -> None:
+    """Otherwise one operator could draft a root by which two of three become one."""
+    bundle = forged_root(signed, trick)
+    bundle.save(tmp_path / "bundle")
+    with pytest.raises(UntrustedError, match="root version 2"):
+        Bundle.load(tmp_path / "bundle")
+    signed.operators[0].sign(bundle, signed.published.root.signed)
+    with pytest.raises(UntrustedError, match="root version 2"):
+        signed.repository.publish(bundle.offer())
+
+
+def test_what_a_signature_would_mean_is_said_in_full(signed: SignedRepository) -> None:
+    now, before = signed.clock.now(), signed.published
+    overlay = {"*": {"gateway": {"bind": "lan"}}}
+    manifest = manifest_of("2026.9.6", b"{}", now, overlay=overlay, allow_scripts=["openclaw"])
+    shown = "\n".join(describe(add_release(before, manifest, {}, now), before))
+    for word in ("adds release 2026.9.6", "lock_sha256", '"bind": "lan"', "allow_scripts"):
+        assert word in shown
+    make_next_keys(signed.paths, now)
+    signed.ring.look_again()
+    keys = signed.ring.current.public(URL, signed.ring.following)
+    asked = Change(add=(Operator("bob").public, Operator("carol").public), threshold=2)
+    shown = "\n".join(describe(change(before, keys, asked, now), before))
+    for word in (
+        "2 of bob, carol, operator",
+        "new: bob, keys",
+        "threshold from 1 to 2",
+        "online key",
+    ):
+        assert word in shown
+    assert "CHANGES the fleet document" in shown
 
 
 def test_a_failing_source_says_why(signed: SignedRepository, tmp_path: Path) -> None:
