@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 
 import structlog
 from aiohttp import web
@@ -18,18 +16,15 @@ from agent.api import control_app, reading_app
 from agent.changes import Changes
 from agent.conductor import Conductor
 from agent.config import AgentConfig, parse_static
-from agent.coordinator import Coordinator
-from agent.dialler import Dialler
 from agent.layout import Layout
+from agent.membership import Membership
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
 from agent.peer_api import PeerApi
 from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
-from agent.peers.gossip import Gossip
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
-from agent.peers.transport import Transport
 from agent.readiness.monitor import Monitor
 from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.doctor import DoctorProbe
@@ -39,8 +34,6 @@ from agent.readiness.probes.queue import QueueProbe
 from agent.readiness.probes.running import RunningProbe
 from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
-from agent.releases import Releases, Source
-from agent.renewal import Renewal
 from agent.reporting import build_report
 from agent.service.process import ProcessService
 from agent.store import Store
@@ -55,7 +48,6 @@ from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock
 from shared.errors import ConflictError, RollcallError, first_known
-from shared.fleet import FleetDocument
 from shared.http import session
 from shared.listener import Server
 from shared.messages import Message
@@ -64,13 +56,10 @@ from shared.readiness import ReadinessDocument
 from shared.report import NodeReport
 from shared.scratch import sweep_scratch
 from shared.tls import server_context
-from shared.tufclient import TufClient
 from shared.wire import short
 
 KEPT_S = 30 * 86400.0
 TIDY_EVERY_S = 86400.0
-MAX_SOURCES = 3
-"""Peers asked for release metadata when the coordinator is away."""
 
 
 log = structlog.get_logger()
@@ -95,7 +84,6 @@ class Daemon:
         self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
-        self._for_peers: Server | None = None
 
     async def __aenter__(self) -> Daemon:
         """Take the home and wire the parts. Raises ConflictError when another agent has the home."""
@@ -116,24 +104,16 @@ class Daemon:
         await asyncio.to_thread(sweep_scratch, layout.scratch)
         self._store = await Store.open(layout.database)
         stack.push_async_callback(self._store.close)
-        self._dialler = Dialler(layout.tls)
-        stack.push_async_callback(self._dialler.close)
+        self._fleet = Membership(
+            layout,
+            self._trust,
+            self._directory,
+            self._clock,
+            compare_every_s=config.peers.sync_every,
+        )
+        await self._fleet.open(stack)
         to_gateway = await stack.enter_async_context(session(per_host=4))
         self._gateway = Gateway(to_gateway, config.gateway.port)
-        self._coordinator = Coordinator(self._dialler, self._trust.identity.url)
-        self._transport = Transport(self._directory, self._dialler)
-        self._releases = Releases(
-            TufClient(layout.tuf),
-            self._coordinator,
-            self._peer_sources,
-            self._clock,
-            self._take_fleet,
-        )
-        stack.callback(self._releases.close)
-        await self._releases.load()
-        self._renewal = Renewal(
-            layout, self._trust, self._coordinator, self._clock, self._renew_connections
-        )
         self.service = await ProcessService.open(layout.service, self._clock, self._changes.notify)
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh()
@@ -146,25 +126,18 @@ class Daemon:
             self._changes,
         )
         self._sync = Sync(
-            self._coordinator,
+            self._fleet.coordinator,
             self._trust,
             self._store,
             self._clock,
             self.report,
             self.conductor.told,
-            self._releases,
+            self._fleet.releases,
         )
         self._changes.listen(self._sync.changed)
 
     async def _open_mesh(self) -> None:
-        transport = self._transport
-        self._gossip = Gossip(
-            self._trust,
-            transport,
-            self._clock,
-            self._fetch_from,
-            every_s=self._config.peers.sync_every,
-        )
+        transport = self._fleet.transport
         self.mesh = Mesh(
             self._trust,
             self._store,
@@ -183,7 +156,7 @@ class Daemon:
             self._store,
             self._clock,
             self.monitor.document,
-            self._releases.signed,
+            self._fleet.releases.signed,
         )
         probes = self._config.probes
         self._alarms = Alarms(
@@ -205,7 +178,7 @@ class Daemon:
             service=self.service,
             gateway=self._gateway,
             readiness=self.monitor,
-            releases=self._releases,
+            releases=self._fleet.releases,
             attestors=self._attestor,
             alarm=self._alarms,
             weight=self._traffic,
@@ -226,26 +199,6 @@ class Daemon:
             MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
         ]
 
-    def _peer_sources(self) -> list[Source]:
-        """Peers that can hand on release metadata, in no order."""
-        names = [name for name in self._trust.peer_names() if self._directory.candidates(name)]
-        random.shuffle(names)
-        return [partial(self._transport.tuf, name) for name in names[:MAX_SOURCES]]
-
-    async def _fetch_from(self, peer: str) -> None:
-        await self._releases.refresh(partial(self._transport.tuf, peer))
-
-    async def _take_fleet(self, document: FleetDocument) -> None:
-        if await self._trust.accept_fleet(document):
-            await self._renew_connections()
-
-    async def _renew_connections(self) -> None:
-        """New certificate or authorities: both ends are opened anew, and old connections go."""
-        await self._dialler.renew()
-        if self._for_peers is not None:
-            context = server_context(self._layout.tls, require_client=True)
-            self._for_peers.renew(context)
-
     def _installed(self) -> OpenClaw | None:
         current = self._layout.current
         if not current.exists():
@@ -263,9 +216,9 @@ class Daemon:
                 ("service", self.service.keep()),
                 ("readiness", self.monitor.run()),
                 ("mesh", self.mesh.run()),
-                ("roster", self._gossip.run()),
-                ("releases", self._releases.run()),
-                ("certificate", self._renewal.run()),
+                ("roster", self._fleet.gossip.run()),
+                ("releases", self._fleet.releases.run()),
+                ("certificate", self._fleet.renewal.run()),
                 ("housekeeping", self._tidy()),
                 ("sync", self._sync.run()),
                 ("conductor", self.conductor.run()),
@@ -284,8 +237,9 @@ class Daemon:
     async def _listen(self) -> int:
         """Open all doors; the port that peers dial."""
         peers, api = self._config.peers, self._config.api
+        door = PeerApi(self._trust, self.mesh, self._fleet.gossip, self._fleet.releases)
         for_peers = Server(
-            PeerApi(self._trust, self.mesh, self._gossip, self._releases).application(self),
+            door.application(self),
             peers.host,
             peers.port,
             server_context(self._layout.tls, require_client=True),
@@ -294,7 +248,7 @@ class Daemon:
         for server in (for_peers, readers):
             await server.start()
             self._stack.push_async_callback(server.stop)
-        self._for_peers = for_peers
+        self._fleet.door = for_peers
         self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
         await self._open_socket()
         return for_peers.port
@@ -362,8 +316,8 @@ class Daemon:
             waiting=self.conductor.waiting,
             urls=self._urls,
             broadcasts=await self.mesh.recent_broadcasts(),
-            alerts=[*self._releases.alerts, *self._renewal.alerts],
-            certificate_expires=self._renewal.expires,
+            alerts=self._fleet.alerts,
+            certificate_expires=self._fleet.renewal.expires,
         )
 
     async def roll_back(self, reason: str) -> NodeReport:
@@ -381,7 +335,7 @@ class Daemon:
                 f"this node has an open red, {reds[0].key}",
                 remedy="clear it first: rollcall-agent clear KEY",
             )
-        keyid = await self._renewal.change_keys()
+        keyid = await self._fleet.renewal.change_keys()
         for red in self.mesh.own_reds():
             await self.mesh.broadcast(red.payload.body)
         return keyid

@@ -50,7 +50,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         broadcasts=broadcasts,
         peers={name: directory.how(name) for name in trust.peer_names()},
         urls=urls,
-        alerts=[*(["this node was revoked"] if trust.revoked else []), *alerts][:16],
+        alerts=alerts[:16],
         dropped=dict(mesh.dropped),
         roster_epoch=trust.roster.epoch,
         certificate_expires=certificate_expires,

@@ -85,6 +85,13 @@ def read_secret(path: Path, *, max_bytes: int = 1 << 16) -> bytes:
         return file.read(max_bytes)
 
 
+def wait_for_lock(path: Path) -> IO[bytes]:
+    """Take an exclusive lock for the life of the returned file, however long that takes. Blocking."""
+    file = path.open("ab")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
 def hold_lock(path: Path, *, what: str) -> IO[bytes]:
     """Take an exclusive lock for the life of the returned file. Raises ConflictError when it is held."""
     file = path.open("ab")

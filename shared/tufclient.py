@@ -24,7 +24,14 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
 from shared.canonical import sha256_hex
-from shared.durable import full_sync, private_directory, switch_link, sync_directory, write_durable
+from shared.durable import (
+    full_sync,
+    private_directory,
+    switch_link,
+    sync_directory,
+    wait_for_lock,
+    write_durable,
+)
 from shared.errors import (
     ExpiredError,
     NotFoundError,
@@ -110,8 +117,17 @@ class TufClient:
         """Bring the cache up to date and return what it says now.
 
         What was verified is kept even when a later step fails, so that no older metadata is accepted
-        afterwards. Raises ExpiredError, UntrustedError, or UnavailableError when nobody answered.
+        afterwards. One process at a time: two commands of an operator share a cache. Raises
+        ExpiredError, UntrustedError, or UnavailableError when nobody answered.
         """
+        with wait_for_lock(self._folder / "lock"):
+            self._update(fetch)
+            view = self.view()
+        if view is None:
+            raise UntrustedError("the release metadata does not hold together")
+        return view, self._fleet_document(view, fetch)
+
+    def _update(self, fetch: Fetch) -> None:
         staging = self._stage()
         fetcher = _Fetcher(fetch)
         try:
@@ -128,10 +144,6 @@ class TufClient:
             raise UntrustedError(f"release metadata refused: {error}") from error
         finally:
             self._switch(staging)
-        view = self.view()
-        if view is None:
-            raise UntrustedError("the release metadata does not hold together")
-        return view, self._fleet_document(view, fetch)
 
     def _fleet_document(self, view: TrustView, fetch: Fetch) -> FleetDocument:
         entry = view.targets.get(FLEET)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -472,6 +473,16 @@ def test_what_a_signature_would_mean_is_said_in_full(signed: SignedRepository) -
     ):
         assert word in shown
     assert "CHANGES the fleet document" in shown
+
+
+def test_two_processes_share_one_cache(signed: SignedRepository, tmp_path: Path) -> None:
+    client_of(signed, tmp_path)
+    for number in range(4):
+        signed.release(f"2026.9.{number + 1}")
+        clients = [TufClient(tmp_path / "client") for _ in range(4)]
+        with ThreadPoolExecutor(4) as threads:
+            views = list(threads.map(lambda client: refreshed(client, signed), clients))
+        assert all(len(view.targets) == number + 2 for view in views)
 
 
 def test_a_failing_source_says_why(signed: SignedRepository, tmp_path: Path) -> None:
