@@ -93,3 +93,6 @@ def test_false_addresses_for_a_peer_are_bounded_and_push_out_no_good_one() -> No
     assert found[0] == good
     assert fixed in found
     assert len(found) == MAX_HINTS_PER_PEER + 2
+    directory.lost("b")
+    directory.learn("b", Hint("10.9.9.9", 1, Found.MDNS))
+    assert directory.candidates("b")[:2] == [good, fixed], "tried first when it comes back"
