@@ -37,6 +37,8 @@ log = structlog.get_logger()
 
 REFRESH_S = 3600.0
 ASK_AGAIN_S = 30.0
+AT_LEAST_S = 0.5
+"""Between two refreshes, however often somebody says that there is news."""
 FETCH_TIMEOUT_S = 90.0
 BLOB_TIMEOUT_S = 600.0
 
@@ -113,6 +115,7 @@ class Releases:
             except (RollcallError, OSError) as error:
                 log.warning("release metadata not refreshed", reason=str(error))
                 pause = ASK_AGAIN_S
+            await self._clock.sleep(AT_LEAST_S)
             try:
                 async with asyncio.timeout(pause):
                     await self._news.wait()

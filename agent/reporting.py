@@ -11,6 +11,7 @@ from agent.upgrade.record import Record
 from shared.messages import Message
 from shared.readiness import ReadinessDocument
 from shared.report import Broadcast, NodeReport, ReadinessSummary, UpgradeReport
+from shared.versions import as_word
 
 SHOWN_REDS = 100
 """The first of them freeze as well as all; the report has a bound."""
@@ -35,8 +36,8 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         node=trust.name,
         agent_version=agent.__version__,
         release=compared.release,
-        version_on_disk=compared.core_on_disk,
-        version_running=compared.core_running,
+        version_on_disk=as_word(compared.core_on_disk),
+        version_running=as_word(compared.core_running),
         readiness=ReadinessSummary(
             status=document.status,
             reason=document.reason,
@@ -70,8 +71,8 @@ def upgrade_report(record: Record, progress: str) -> UpgradeReport:
         detail="" if record.over else progress,
         outcome=record.phase if record.over else None,
         reason=record.reason,
-        version_before=record.fact(Phase.CLAIMED, "version_before"),
-        version_after=back or record.fact(Phase.RESTARTED, "running"),
+        version_before=as_word(record.fact(Phase.CLAIMED, "version_before")),
+        version_after=as_word(back or record.fact(Phase.RESTARTED, "running")),
         began=record.began,
         ended=record.ended,
         outage_s=outage,

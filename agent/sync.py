@@ -21,6 +21,8 @@ log = structlog.get_logger()
 WAIT_S = 20.0
 HEARTBEAT_S = 5.0
 BATCH_S = 0.1
+AT_LEAST_S, REFUSED_S = 0.05, 1.0
+"""Between two exchanges: a coordinator that always has news at once must not keep this host busy."""
 LONGEST_RETRY_S = 10.0
 
 
@@ -72,6 +74,7 @@ class Sync:
             try:
                 await self._exchange(WAIT_S)
                 delay = 0.2
+                await self._clock.sleep(AT_LEAST_S)
             except (RollcallError, OSError) as error:
                 self._lost(error)
                 await self._clock.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
@@ -122,6 +125,7 @@ class Sync:
             await self._trust.accept_roster(raw)
         except UntrustedError as error:
             log.warning("roster refused", reason=str(error))
+            await self._clock.sleep(REFUSED_S)
 
     def _lost(self, error: Exception) -> None:
         """What comes back may be another coordinator, or one put back from a backup: its generation

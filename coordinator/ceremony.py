@@ -8,10 +8,12 @@ secret, and nothing in it counts before enough operators have signed.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 
 from coordinator.repository import Offer
 from shared.canonical import canonical_json, parse_json, sha256_hex
@@ -27,6 +29,7 @@ from shared.metadata import (
     missing_for_root,
     missing_for_targets,
     name_of,
+    name_of_key,
     new_root,
     new_targets,
     online_key,
@@ -38,12 +41,14 @@ from shared.metadata import (
     signers,
     to_bytes,
 )
-from shared.release import MAX_ARTIFACT_BYTES, ReleaseManifest, parse_release
+from shared.release import MAX_ARTIFACT_BYTES, ReleaseManifest, files_of, parse_release
 
 ROOT_DAYS, TARGETS_DAYS = 365.0, 180.0
 DAY_S = 86400.0
 MAX_FILE_BYTES = 4 << 20
 WITHDRAWN = "withdrawn.json"
+M = TypeVar("M")
+S = TypeVar("S", Root, Targets)
 _PLAIN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,96}")
 
 
@@ -89,8 +94,8 @@ class Bundle:
             )
         root, targets = folder / "root.json", folder / "targets.json"
         bundle = cls(
-            read_root(_read(root, MAX_ROOT_BYTES)) if root.exists() else None,
-            read_targets(_read(targets, MAX_TARGETS_BYTES)) if targets.exists() else None,
+            _load(root, read_root, MAX_ROOT_BYTES) if root.exists() else None,
+            _load(targets, read_targets, MAX_TARGETS_BYTES) if targets.exists() else None,
             _load_folder(folder / "files", MAX_FILE_BYTES),
             _load_folder(folder / "blobs", MAX_ARTIFACT_BYTES),
             _load_withdrawn(folder / WITHDRAWN),
@@ -124,6 +129,50 @@ class Bundle:
                 remedy="trust the fleet's root first: rollcall keys trust",
             )
         return published
+
+    def check_follows(self, published: Published | None) -> None:
+        """A signer compares with what is in force; what was seen before that says too little.
+
+        Raises UntrustedError when this is not the next step after it, or when the bundle lacks a file of
+        what it changes: nobody signs what he cannot read.
+        """
+        seen = (0, 0)
+        if published is not None:
+            seen = (published.root.signed.version, published.targets.signed.version)
+        for what, metadata, last in (
+            ("root", self.root, seen[0]),
+            ("targets", self.targets, seen[1]),
+        ):
+            if metadata is not None and metadata.signed.version != last + 1:
+                raise UntrustedError(
+                    f"this is {what} {metadata.signed.version}, and {what} {last} is the last that "
+                    f"this operator has seen",
+                    remedy="look at what is in force first: rollcall keys show; if others have "
+                    "published in between, the bundle has to be made anew",
+                )
+        self._check_readable({} if published is None else published.targets.signed.targets)
+
+    def _check_readable(self, before: Mapping[str, TargetFile]) -> None:
+        listed = {} if self.targets is None else self.targets.signed.targets
+        for path, file in listed.items():
+            known = before.get(path)
+            if (known is None or known.hashes != file.hashes) and path not in self.files:
+                raise BadInputError(f"the bundle lacks files/{path}, which it changes")
+        for manifest in self.manifests():
+            for sha256 in files_of(manifest):
+                if sha256 not in self.blobs:
+                    raise BadInputError(
+                        f"the bundle lacks blobs/{sha256[:16]}… of release {manifest.name}"
+                    )
+
+    def check_signatures(self, published: Root | None) -> None:
+        """Raises UntrustedError when a signature in it does not fit: it was changed after that."""
+        root = self.signing_root(published)
+        for trusted in [root, *([published] if published is not None else [])]:
+            if self.root is not None:
+                _check_signatures(self.root, trusted, "root")
+        if self.targets is not None:
+            _check_signatures(self.targets, root, "targets")
 
     def missing(self, published: Root | None) -> int:
         """How many more signatures it takes; 0 when it can be published."""
@@ -285,6 +334,9 @@ def same_online_key(published: Published, coordinator: CoordinatorKeys) -> bool:
 
 
 def _check_names(operators: list[OperatorKeys]) -> None:
+    keys = [each.root.keyid for each in operators] + [each.targets.keyid for each in operators]
+    if len(set(keys)) != len(keys):
+        raise BadInputError("two of these operators have the same key")
     names = [each.name for each in operators]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInputError(f"two operators are called {twice[0]!r}")
@@ -300,6 +352,24 @@ def _read(path: Path, limit: int) -> bytes:
     if path.stat().st_size > limit:
         raise BadInputError(f"{path} is larger than {limit} bytes")
     return path.read_bytes()
+
+
+def _check_signatures(metadata: Metadata[S], trusted: Root, role: str) -> None:
+    good = signers(metadata, trusted, role)
+    for keyid in metadata.signatures:
+        name = name_of_key(trusted, keyid)
+        if keyid in trusted.roles[role].keyids and name not in good:
+            raise UntrustedError(
+                f"{name}'s signature does not fit: {role}.json was changed after {name} signed",
+                remedy="ask for the bundle again",
+            )
+
+
+def _load(path: Path, read: Callable[[bytes], M], limit: int) -> M:
+    try:
+        return read(_read(path, limit))
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error.message}") from error
 
 
 def _load_withdrawn(path: Path) -> tuple[str, ...]:

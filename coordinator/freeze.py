@@ -126,8 +126,10 @@ def _agent_build(wheel: Path | None) -> AgentBuild | None:
     """Version and hash of the agent's wheel, whose name gives the version (PEP 427)."""
     if wheel is None:
         return None
+    if not wheel.is_file():
+        raise BadInputError(f"{wheel} does not exist")
     parts = wheel.name.split("-")
-    if not wheel.is_file() or len(parts) < 5 or parts[0] != "rollcall":
+    if len(parts) < 5 or parts[0] != "rollcall":
         raise BadInputError(f"{wheel} is not a wheel of rollcall")
     body = wheel.read_bytes()
     return AgentBuild(version=parts[1], file=wheel.name, sha256=sha256_hex(body), size=len(body))

@@ -36,7 +36,7 @@ from shared.metadata import (
     sign,
     to_bytes,
 )
-from shared.release import Release, parse_release
+from shared.release import Release, files_of, parse_release
 from shared.wire import Wire
 
 TIMESTAMP_S = 86400.0
@@ -220,7 +220,8 @@ class Repository:
             if metadata.signed.version != wanted:
                 raise ConflictError(
                     f"this is targets version {metadata.signed.version}; {wanted} is next",
-                    remedy="somebody published in between: sign yours again on top of it",
+                    remedy="somebody published in between; draft yours again on top of it: rollcall "
+                    "release sign --rebase BUNDLE, or for a root: rollcall keys rotate",
                 )
         if metadata.signed.expires.timestamp() <= self._clock.now():
             raise BadInputError("these targets have expired already")
@@ -255,9 +256,7 @@ class Repository:
         manifest = release.manifest
         if manifest.name != name_of(path):
             raise BadInputError(f"{path} holds a release that calls itself {manifest.name}")
-        wanted = [manifest.lock_sha256, *(each.sha256 for each in manifest.artifacts)]
-        wanted += [manifest.agent.sha256] if manifest.agent is not None else []
-        for sha256 in wanted:
+        for sha256 in files_of(manifest):
             if not self._has_blob(sha256):
                 raise ConflictError(
                     f"file {sha256[:12]} of release {manifest.name} is missing",

@@ -16,6 +16,8 @@ from shared.account import Account, identity_of
 from shared.errors import CommandError
 
 MAX_OUTPUT = 8 << 20
+NPM_LOG = "npm error A complete log of this run"
+"""npm's last line, of a file that is gone by the time anybody could look."""
 KILL_WAIT_S = 5.0
 CHILD_OF = "ROLLCALL_CHILD_OF"
 """In the environment of a child: the home of the agent that runs it, see `end_children_of`."""
@@ -40,7 +42,7 @@ class Output:
         """The last line that says something, for a reason a person reads."""
         for stream in (self.stderr, self.stdout):
             lines = [line.strip() for line in stream.decode("utf-8", "replace").splitlines()]
-            said = [line for line in lines if line]
+            said = [line for line in lines if line and not line.startswith(NPM_LOG)]
             if said:
                 return said[-1][:400]
         return "it printed nothing"

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -74,13 +75,17 @@ def private_directory(path: Path) -> Path:
 def read_secret(path: Path, *, max_bytes: int = 1 << 16) -> bytes:
     """Read a private file. Refuses links, and files that others may read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise RollcallError(f"{path} does not exist") from None
     except OSError as error:
         raise UntrustedError(f"{path} cannot be opened: {error.strerror}") from error
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise UntrustedError(f"{path} is not a file")
     with os.fdopen(fd, "rb") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
+        if mode & 0o077:
             raise UntrustedError(f"{path} may be read by others", remedy=f"chmod 600 {path}")
         return file.read(max_bytes)
 

@@ -139,6 +139,8 @@ def load_operator_keys(path: Path) -> OperatorKeys:
     """Read a `.pub` file as `rollcall keys make` writes it."""
     try:
         return OperatorKeys.from_bytes(path.read_bytes())
+    except BadInputError as error:
+        raise BadInputError(f"{path} is not an operator's .pub file: {error.message}") from error
     except FileNotFoundError:
         raise BadInputError(
             f"{path} does not exist", remedy="it is made by: rollcall keys make --name NAME"

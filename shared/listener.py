@@ -92,12 +92,16 @@ class Connection(web.RequestHandler):
         self._head, self._stall = Deadline(self.end), Deadline(self._end_if_stalled)
         self._unsent = 0
         self._idle = False
+        self._made: asyncio.Transport | None = None
+        """aiohttp forgets its own when it begins to close, and TLS may take its time to end."""
         self._request_now: web.BaseRequest | None = None
         self.retiring = False
         """Its next answer is its last."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if isinstance(transport, asyncio.Transport):
+            self._made = transport
         self._head.start(self._limits.head_s)
 
     def data_received(self, data: bytes) -> None:
@@ -181,8 +185,8 @@ class Connection(web.RequestHandler):
     def end(self) -> None:
         """At once, in whatever state: in the handshake there is no transport to abort yet."""
         self._crowd.remove(self)
-        if self.transport is not None:
-            self.transport.abort()
+        if self._made is not None:
+            self._made.abort()
             return
         with contextlib.suppress(OSError):
             self._accepted.shutdown(socket.SHUT_RDWR)

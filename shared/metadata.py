@@ -152,7 +152,7 @@ def operators_of(root: Root) -> list[OperatorKeys]:
     for role in ("root", "targets"):
         for keyid in root.roles[role].keyids:
             key = root.keys[keyid]
-            name = str(key.unrecognized_fields.get(NAME_FIELD, keyid[:8]))
+            name = name_of_key(root, keyid)
             found.setdefault(name, {})[role] = _public(key)
     return [
         OperatorKeys(name=name, root=keys["root"], targets=keys["targets"])
@@ -172,13 +172,16 @@ def _public(key: Key) -> PublicKey:
     return PublicKey(ed25519=base64.b64encode(raw).decode())
 
 
+def name_of_key(root: Root, keyid: str) -> str:
+    """Whose key it is, by the root that names it; the key's own beginning when none does."""
+    key = root.keys.get(keyid)
+    return keyid[:8] if key is None else str(key.unrecognized_fields.get(NAME_FIELD, keyid[:8]))
+
+
 def signers(metadata: Metadata[T], root: Root, role: str) -> list[str]:
     """Names of the operators whose signature on this metadata holds."""
     result = root.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
-    return sorted(
-        str(key.unrecognized_fields.get(NAME_FIELD, keyid[:8]))
-        for keyid, key in result.signed.items()
-    )
+    return sorted(name_of_key(root, keyid) for keyid in result.signed)
 
 
 def new_targets(

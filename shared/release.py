@@ -21,7 +21,8 @@ MAX_ARTIFACT_BYTES = 64 << 20
 PackageName = Annotated[
     str, StringConstraints(pattern=r"^(@[a-z0-9-][a-z0-9._-]*/)?[a-z0-9-][a-z0-9._-]*$")
 ]
-ReleaseName = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$")]
+RELEASE_NAME = r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$"
+ReleaseName = Annotated[str, StringConstraints(pattern=RELEASE_NAME)]
 Place = tuple[OpenClawVersion, float]
 """Where a release stands among the others: by OpenClaw's version, then by when it was frozen."""
 ArtifactFile = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-zA-Z0-9._-]{0,120}\.tgz$")]
@@ -120,6 +121,12 @@ class ReleaseManifest(Wire):
             "private": True,
             "dependencies": dict(sorted(self.dependencies.items())),
         }
+
+
+def files_of(manifest: ReleaseManifest) -> list[str]:
+    """SHA-256 of every file that travels beside the manifest."""
+    found = [manifest.lock_sha256, *(each.sha256 for each in manifest.artifacts)]
+    return found + ([manifest.agent.sha256] if manifest.agent is not None else [])
 
 
 class Release(Wire):

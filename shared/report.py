@@ -7,7 +7,11 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
+from shared.versions import VERSION_WORD
 from shared.wire import PROTOCOL, NodeName, Order, Reason, Sha256, Wire
+
+VersionWord = Annotated[str, StringConstraints(pattern=VERSION_WORD)]
+"""A version as somebody's software calls itself: of our own form, or of another that is harmless."""
 
 
 class ReadinessSummary(Wire):
@@ -26,8 +30,8 @@ class UpgradeReport(Wire):
     detail: Reason = ""
     outcome: str | None = None
     reason: Reason = ""
-    version_before: str | None = None
-    version_after: str | None = None
+    version_before: VersionWord | None = None
+    version_after: VersionWord | None = None
     began: float
     ended: float | None = None
     outage_s: float | None = None
@@ -47,10 +51,10 @@ class Broadcast(Wire):
 
 class NodeReport(Wire):
     node: NodeName
-    agent_version: str
+    agent_version: VersionWord
     release: Sha256 | None = None
-    version_on_disk: str | None = None
-    version_running: str | None = None
+    version_on_disk: VersionWord | None = None
+    version_running: VersionWord | None = None
     readiness: ReadinessSummary
     upgrade: UpgradeReport | None = None
     waiting: Reason = ""

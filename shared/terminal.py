@@ -13,10 +13,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from shared.errors import RollcallError, UsageError
+from shared.wire import describe
 
 T = TypeVar("T")
 
@@ -74,6 +76,13 @@ def run_app(app: typer.Typer, prog: str) -> None:
         if error.remedy:
             say(f"  {error.remedy}")
         raise SystemExit(error.exit_code) from None
+    except ValidationError as error:
+        say(f"{prog}: {describe(error)}")
+        raise SystemExit(UsageError.exit_code) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"{prog}: {where}{error.strerror or error}")
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         say(f"{prog}: interrupted")
         raise SystemExit(EXIT_INTERRUPTED) from None

@@ -51,6 +51,14 @@ class OpenClawVersion:
         return f"OpenClawVersion({self.raw!r})"
 
 
+VERSION_WORD: Final = r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$"
+
+
+def as_word(version: str | None) -> str | None:
+    """A version that a gateway or a tree says of itself, if it may travel; None for anything else."""
+    return version if version is not None and re.fullmatch(VERSION_WORD, version) else None
+
+
 def check_version(raw: str) -> str:
     return OpenClawVersion(raw).raw
 

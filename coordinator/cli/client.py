@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import ssl
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +92,15 @@ class Client:
         value = parse_json(asyncio.run(self.ask(method, path, body)), max_bytes=MAX_ANSWER)
         return value if isinstance(value, dict) else {}
 
+    def _context(self) -> ssl.SSLContext:
+        try:
+            return client_context(self.config.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"{self.config.ca_file} cannot be used as ca_file: {error.strerror or error}",
+                remedy="copy the coordinator's authorities.pem there",
+            ) from error
+
     async def _call(self, *arguments: Any, **options: Any) -> bytes:
         try:
             return await call(*arguments, **options)
@@ -104,7 +114,7 @@ class Client:
 
     async def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         token = (await asyncio.to_thread(read_secret, self.config.token_file)).decode().strip()
-        context = client_context(self.config.ca_file)
+        context = self._context()
         headers = {"Authorization": f"Bearer {token}"}
         async with session(context=context, headers=headers) as client:
             return await self._call(

@@ -28,7 +28,7 @@ from shared.keys import OperatorKeys, SealedKey, SigningKey, load_operator_keys
 from shared.metadata import FLEET, fingerprint, read_root
 from shared.terminal import confirm, say
 from shared.tufclient import TufClient
-from shared.wire import Sha256, Wire
+from shared.wire import Sha256, Wire, is_node_name
 
 DEFAULT_KEYS = Path("~/.config/rollcall/keys")
 DEFAULT_NAME = "operator"
@@ -89,11 +89,13 @@ class Desk:
 
     def make_keys(self, name: str) -> OperatorKeys:
         """Raises ConflictError when they exist: nodes may trust them."""
-        private_directory(self.folder)
-        if (self.folder / f"{name}.root.key").exists():
-            raise ConflictError(
-                f"{self.folder / name}.root.key exists", remedy="keep it: nodes may trust it"
+        if not is_node_name(name):
+            raise UsageError(
+                f"{name!r} is no operator's name: use a-z, 0-9 and hyphens, 32 at most"
             )
+        private_directory(self.folder)
+        if there := self._keys(f"{name}.*.key"):
+            raise ConflictError(f"{there[0]} exists", remedy="keep it: nodes may trust it")
         passphrase = self._ask_passphrase(confirm=True)
         root, targets = SigningKey.generate(), SigningKey.generate()
         public = OperatorKeys(name=name, root=root.public, targets=targets.public)
@@ -108,7 +110,8 @@ class Desk:
         path = self.folder / f"{self.name}.{role}.key"
         if not path.exists():
             raise UsageError(
-                f"{path} does not exist", remedy="make it once with: rollcall keys make"
+                f"{path} does not exist",
+                remedy=f"put it back from a backup; a new pair: rollcall keys make --name {self.name}",
             )
         sealed = SealedKey.from_bytes(read_secret(path))
         return sealed.open(self._ask_passphrase(confirm=False))
@@ -147,7 +150,13 @@ class Desk:
         if self.has_anchor():
             return
         pin = RootPin.from_bytes((self.folder / "root.pin").read_bytes())
-        raw = fetch(client, f"{pin.version}.root.json")
+        try:
+            raw = fetch(client, f"{pin.version}.root.json")
+        except NotFoundError as error:
+            raise ConflictError(
+                f"root {pin.version}, which this operator trusts, is not published yet",
+                remedy="once enough have signed it: rollcall keys publish BUNDLE",
+            ) from error
         if fingerprint(read_root(raw)) != pin.sha256:
             raise UntrustedError(
                 f"the coordinator's root {pin.version} is not the one with fingerprint {pin.sha256}",
@@ -177,6 +186,12 @@ class Desk:
             targets=self._tuf.targets(),
             fleet=fleet,
         )
+
+    def seen(self, config: Path) -> Published | None:
+        """What this operator saw last; asks the coordinator the first time after the root was trusted."""
+        if self.trusts_something() and not self.has_anchor():
+            return self.published(Client(config))
+        return self.known()
 
     def known(self) -> Published | None:
         """What this operator saw last, without asking anybody; None before that."""
@@ -217,13 +232,15 @@ def sign_and_tell(
     desk: Desk, bundle: Bundle, published: Published | None, folder: Path, *, yes: bool
 ) -> int:
     """Show, ask, sign, and keep the bundle. Returns how many signatures are still missing."""
+    root = None if published is None else published.root.signed
+    bundle.check_follows(published)
+    bundle.check_signatures(root)
     for line in describe(bundle, published):
         say(line)
     if not yes:
         confirm("sign this?")
     desk.sign(bundle, published)
     bundle.save(folder)
-    root = None if published is None else published.root.signed
     missing = bundle.missing(root)
     say(
         f"signed by {', '.join(bundle.signed_by(root))}; {missing} more needed"

@@ -23,7 +23,7 @@ from coordinator.cli.desk import (
     publish,
     sign_and_tell,
 )
-from shared.errors import ConflictError, UntrustedError
+from shared.errors import ConflictError, UntrustedError, UsageError
 from shared.keys import OperatorKeys, load_operator_keys
 from shared.metadata import fingerprint, operators_of
 from shared.terminal import print_json, say
@@ -38,7 +38,8 @@ WithOption = Annotated[
     typer.Option("--with", help="Another operator's .pub file. May be given again."),
 ]
 ThresholdOption = Annotated[
-    int | None, typer.Option(min=1, help="How many operators must sign; 1 when absent.")
+    int | None,
+    typer.Option(min=1, help="How many operators must sign; as before, or 1, when absent."),
 ]
 
 
@@ -83,8 +84,14 @@ def init(
             "operators have signed this fleet already",
             remedy="to trust it: rollcall keys trust; to change who signs: rollcall keys rotate",
         )
+    known = _load(others)
+    if (threshold or 1) > len(known) + 1:
+        raise UsageError(
+            f"{threshold} of {len(known) + 1} operators can never sign",
+            remedy="name the others with --with, or lower --threshold",
+        )
     own = desk.public() if desk.has_keys() else desk.make_keys(name or DEFAULT_NAME)
-    operators = [own, *_load(others)]
+    operators = [own, *known]
     bundle = begin(desk.coordinator(client), operators, threshold or 1, time.time())
     _finish(desk, client, bundle, out or Path("fleet.bundle"), yes=yes, as_json=as_json)
 
@@ -98,7 +105,8 @@ def sign(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add this operator's signature to a bundle. Needs no network: read what it says before you agree."""
+    """Add this operator's signature to a bundle. Read what it says before you agree. Needs no network; run
+    `rollcall keys show` before, so that it is compared with what is in force."""
     desk = Desk(folder, name, passphrase_file)
     loaded, published = Bundle.load(bundle), desk.known()
     missing = sign_and_tell(desk, loaded, published, bundle, yes=yes)
@@ -152,7 +160,7 @@ def rotate(
     published = desk.published(client)
     asked = Change(tuple(_load(add)), tuple(remove or ()), threshold, overlap=not drop_authority)
     bundle = change(published, desk.coordinator(client), asked, time.time())
-    _finish(desk, client, bundle, out or Path("root.bundle"), yes=yes, as_json=as_json)
+    _finish(desk, client, bundle, out or _folder_of(bundle), yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -170,7 +178,7 @@ def renew(
     published = desk.published(client)
     keys = desk.coordinator(client).model_copy(update={"next": None})
     bundle = change(published, keys, Change(), time.time())
-    _finish(desk, client, bundle, out or Path("root.bundle"), yes=yes, as_json=as_json)
+    _finish(desk, client, bundle, out or _folder_of(bundle), yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -194,6 +202,8 @@ def trust(
         print_json({"root_sha256": found, "trusted": sha256 is not None})
     else:
         say(f"root {found} {'is trusted here' if sha256 else 'is what the coordinator shows'}")
+        if sha256 is None:
+            say("  nothing is trusted yet; compare it with another operator, then add --sha256")
 
 
 @app.command()
@@ -225,6 +235,11 @@ def show(
     )
     say(f"targets {targets.version} until {targets.expires:%Y-%m-%d}")
     say(f"fleet document {published.fleet.version}, {value['authorities']} TLS authority in force")
+
+
+def _folder_of(bundle: Bundle) -> Path:
+    version = 0 if bundle.root is None else bundle.root.signed.version
+    return Path(f"root-{version}.bundle")
 
 
 def _load(paths: list[Path] | None) -> list[OperatorKeys]:

@@ -37,15 +37,23 @@ def list_nodes(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fals
             node.status,
             node.version_running or "-",
             "never" if node.age_s is None else f"{node.age_s:.0f} s ago",
+            _days_left(node),
             node.waiting or node.reason or "; ".join(node.alerts),
         ]
         for node in nodes
     ]
     print_table(
-        ["NODE", "ROLE", "SITE", "READINESS", "OPENCLAW", "HEARD", "NOTE"],
+        ["NODE", "ROLE", "SITE", "READINESS", "OPENCLAW", "HEARD", "CERT", "NOTE"],
         rows,
         empty="no node has joined; make a token with: rollcall node token create",
     )
+
+
+def _days_left(node: NodeView) -> str:
+    """What the node's certificate has left; a full 30 days says that it was just renewed."""
+    if node.certificate_expires is None:
+        return "-"
+    return f"{(node.certificate_expires - time.time()) / 86400:.0f} d"
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from dataclasses import replace
@@ -27,8 +28,8 @@ from coordinator.freeze import Frozen
 from shared.canonical import parse_json, sha256_hex
 from shared.errors import ConflictError, NotFoundError, UsageError
 from shared.http import RefusedError
-from shared.metadata import release_path
-from shared.release import Floor, Migration, ReleaseManifest
+from shared.metadata import name_of, release_path
+from shared.release import RELEASE_NAME, Floor, Migration, ReleaseManifest
 from shared.terminal import print_json, print_table, run_async, say
 from shared.versions import check_version
 
@@ -71,7 +72,9 @@ def create(
         str | None,
         typer.Option(help="The lowest release that a node may go back to from this one."),
     ] = None,
-    expires: Annotated[float, typer.Option(help="Days until nodes refuse to install it.")] = 90,
+    expires: Annotated[
+        float, typer.Option(min=0.01, help="Days until nodes refuse to install it.")
+    ] = 90,
     out: Annotated[Path | None, typer.Option(help="The bundle; NAME.bundle when absent.")] = None,
     at_once: PublishOption = False,
     node: Annotated[Path | None, typer.Option(help="The Node that runs npm.")] = None,
@@ -88,6 +91,8 @@ def create(
     from shared.npm import Npm, find_tools
 
     check_version(version)
+    if release_name is not None and re.fullmatch(RELEASE_NAME, release_name) is None:
+        raise UsageError(f"--as {release_name!r}: use letters, digits, dots, plus and hyphens")
     client, desk = Client(config), Desk(folder, name, passphrase_file)
     request = Request(
         version=version,
@@ -104,6 +109,12 @@ def create(
     )
     published = desk.published(client)
     check_name_free(published, release_name or version)
+    needed = published.root.signed.roles["targets"].threshold
+    if at_once and needed > 1:
+        raise UsageError(
+            f"{needed} operators must sign, so it cannot be published at once",
+            remedy="leave --publish out, and pass the bundle on to the others",
+        )
     found_floor = None if floor is None else _floor(client, floor)
     frozen = run_async(freeze(request, Npm(find_tools(node, npm)), time.time(), say))
     frozen = replace(frozen, manifest=frozen.manifest.model_copy(update={"floor": found_floor}))
@@ -155,12 +166,13 @@ def sign(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add this operator's signature to a drafted release. Needs the network only with --rebase."""
+    """Add this operator's signature to a drafted release. Needs the network the first time, and with
+    --rebase."""
     desk = Desk(folder, name, passphrase_file)
     loaded = Bundle.load(bundle)
     if rebase:
         loaded = loaded.rebased(desk.published(Client(config)).targets.signed)
-    missing = sign_and_tell(desk, loaded, desk.known(), bundle, yes=yes)
+    missing = sign_and_tell(desk, loaded, desk.seen(config), bundle, yes=yes)
     if as_json:
         print_json({"bundle": str(bundle), "missing": missing})
     else:
@@ -180,8 +192,9 @@ def publish_release(
     if as_json:
         print_json(state)
     else:
-        names = ", ".join(each.name for each in loaded.manifests()) or "the change"
-        say(f"{names}: published, targets {state['targets']}")
+        withdrawn = [f"{name_of(path)} withdrawn" for path in loaded.withdrawn]
+        names = ", ".join([*(each.name for each in loaded.manifests()), *withdrawn])
+        say(f"{names or 'published'}: root {state['root']}, targets {state['targets']}")
 
 
 @app.command("withdraw")
@@ -204,6 +217,8 @@ def withdraw_release(
     if not missing:
         publish(client, bundle)
         say(f"{release} is withdrawn")
+    else:
+        say(f"next operator: rollcall release sign {folder_out}")
     if as_json:
         print_json({"withdrawn": release, "missing": missing, "bundle": str(folder_out)})
 

@@ -86,7 +86,7 @@ class NodeQueries:
                     "this join token is unknown, used or expired",
                     remedy="make a new one with: rollcall node token create",
                 )
-            values = _agreed(token, asked, now)
+            values = _agreed(token, asked, known, now)
             await _check_free(db, asked, returning=bool(token.replaces))
             await db.execute(
                 update(join_tokens)
@@ -162,8 +162,9 @@ class NodeQueries:
             )
 
 
-def _agreed(token: Any, asked: JoinRequest, now: float) -> dict[str, Any]:
-    """The node's row, where token and joiner agree. Raises UntrustedError naming what differs."""
+def _agreed(token: Any, asked: JoinRequest, known: Any, now: float) -> dict[str, Any]:
+    """The node's row, where token and joiner agree; a node that comes back keeps its role and site
+    unless they say otherwise. Raises UntrustedError naming what differs."""
     for what in ("name", "role", "site"):
         fixed, wanted = getattr(token, what), getattr(asked, what)
         if fixed is not None and wanted is not None and fixed != wanted:
@@ -172,8 +173,8 @@ def _agreed(token: Any, asked: JoinRequest, now: float) -> dict[str, Any]:
                 remedy=f"join with --{what} {fixed}, or make another token",
             )
     return {
-        "role": token.role or asked.role or Role.STABLE.value,
-        "site": token.site or asked.site or "",
+        "role": token.role or asked.role or (known.role if known else Role.STABLE.value),
+        "site": token.site or asked.site or (known.site if known else ""),
         "key": asked.message_key.ed25519,
         "joined": now,
         "revoked": False,

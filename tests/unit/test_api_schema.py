@@ -285,6 +285,8 @@ async def bodies_with(running: Running, text: str) -> list[tuple[str, dict[str, 
         ("/v1/trust", release(lock_sha256=text)),
         ("/v1/sync", {"report": {**report, "node": text}}),
         ("/v1/sync", {"report": {**report, "release": text}}),
+        ("/v1/sync", {"report": {**report, "agent_version": text}}),
+        ("/v1/sync", {"report": {**report, "version_running": text}}),
         ("/v1/sync", {"report": report, "holds": text}),
     ]
 

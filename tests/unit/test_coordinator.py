@@ -224,12 +224,13 @@ async def test_who_joins_proves_that_it_holds_its_message_key(running: Running) 
 
 
 async def test_a_node_that_was_installed_anew_comes_back_under_its_name(running: Running) -> None:
-    first = await joined(running, "a")
+    first = await joined(running, "a", Role.CANARY)
     other = await joined(running, "b")
     asked = {"name": "a", "rejoin": True}
     token = JoinToken.decode(str((await running.post("/v1/node-tokens", asked))["token"]))
     again = Layout(running.root / "again")
-    await join(again, token, "a", None)
+    identity = await join(again, token, "a", None)
+    assert identity.role == "canary", "it keeps its role"
     with pytest.raises(RefusedError, match="no key that is trusted"):
         await renewed(running, first)
     await renewed(running, again)
