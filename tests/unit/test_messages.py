@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -80,7 +80,8 @@ def test_noise_is_refused_and_nothing_else_happens(raw: bytes) -> None:
         open_message(raw, Roster(fleet="0" * 64, epoch=1, issued=0, nodes=[]))
 
 
-HERE = make_fleet(Path(mkdtemp(prefix="rollcall-test-")))
+with TemporaryDirectory() as folder:
+    HERE = make_fleet(Path(folder))
 ROSTER_HERE = HERE.roster(revoked=("c",))
 GOOD = sign_message(red(HERE), HERE.keys["a"])
 
