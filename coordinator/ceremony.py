@@ -32,7 +32,6 @@ from shared.metadata import (
     name_of_key,
     new_root,
     new_targets,
-    online_key,
     operators_of,
     read_root,
     read_targets,
@@ -54,9 +53,8 @@ _PLAIN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,96}")
 
 @dataclass(frozen=True)
 class Published:
-    """What is in force: every root so far, the newest of them, and the targets."""
+    """What is in force."""
 
-    roots: list[bytes]
     root: Metadata[Root]
     targets: Metadata[Targets]
     fleet: FleetDocument
@@ -327,10 +325,6 @@ def _fleet_after(
         update={"authorities": authorities[:4], "roster_key": coordinator.roster_key}
     )
     return wanted if wanted == fleet else wanted.model_copy(update={"version": fleet.version + 1})
-
-
-def same_online_key(published: Published, coordinator: CoordinatorKeys) -> bool:
-    return online_key(published.root.signed) == coordinator.online_key
 
 
 def _check_names(operators: list[OperatorKeys]) -> None:

@@ -58,7 +58,7 @@ class RootPin(Wire):
 
 
 class Desk:
-    """One folder (0700). Private keys are only ever opened to sign, and one at a time."""
+    """One folder (0700). Private keys are opened to sign, and for nothing else."""
 
     def __init__(self, folder: Path, name: str | None, passphrase_file: Path | None) -> None:
         self.folder = folder.expanduser()
@@ -96,6 +96,7 @@ class Desk:
         private_directory(self.folder)
         if there := self._keys(f"{name}.*.key"):
             raise ConflictError(f"{there[0]} exists", remedy="keep it: nodes may trust it")
+        self._name = name
         passphrase = self._ask_passphrase(confirm=True)
         root, targets = SigningKey.generate(), SigningKey.generate()
         public = OperatorKeys(name=name, root=root.public, targets=targets.public)
@@ -103,7 +104,6 @@ class Desk:
             sealed = key.seal(passphrase).canonical()
             write_durable(self.folder / f"{name}.{role}.key", sealed)
         write_durable(self.folder / f"{name}.pub", public.canonical(), mode=0o644)
-        self._name = name
         return public
 
     def _open(self, role: str) -> SigningKey:
@@ -176,16 +176,7 @@ class Desk:
             )
         self._anchor(client)
         _, fleet = self._tuf.refresh(lambda path: fetch(client, path))
-        roots = sorted(
-            (self.folder / "trust" / "current" / "root_history").glob("*.root.json"),
-            key=lambda path: int(path.name.split(".")[0]),
-        )
-        return Published(
-            roots=[path.read_bytes() for path in roots],
-            root=self._tuf.root(),
-            targets=self._tuf.targets(),
-            fleet=fleet,
-        )
+        return Published(self._tuf.root(), self._tuf.targets(), fleet)
 
     def seen(self, config: Path) -> Published | None:
         """What this operator saw last; asks the coordinator the first time after the root was trusted."""
@@ -201,7 +192,7 @@ class Desk:
         raw = self._tuf.kept(view.targets[FLEET].sha256)
         if raw is None:
             return None
-        return Published([], self._tuf.root(), self._tuf.targets(), FleetDocument.from_bytes(raw))
+        return Published(self._tuf.root(), self._tuf.targets(), FleetDocument.from_bytes(raw))
 
     def keys(self) -> tuple[SigningKey, SigningKey]:
         """The operator's root and targets key, opened."""

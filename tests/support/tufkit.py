@@ -87,7 +87,7 @@ class SignedRepository:
         root, targets = self.repository.root, self.repository.targets
         if root is None or targets is None:
             raise AssertionError("nothing is published")
-        return Published([], root, targets, self.fleet)
+        return Published(root, targets, self.fleet)
 
     def release(self, name: str, lock: bytes = b"{}", **changes: object) -> Release:
         manifest = manifest_of(name, lock, self.clock.now(), **changes)
