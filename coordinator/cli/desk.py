@@ -125,9 +125,15 @@ class Desk:
                     "there is no terminal to ask for the passphrase at",
                     remedy="name a file that holds it with --passphrase-file",
                 )
-            asked: str = typer.prompt(
-                f"passphrase of {self.name}", hide_input=True, confirmation_prompt=confirm, err=True
-            )
+            try:
+                asked: str = typer.prompt(
+                    f"passphrase of {self.name}",
+                    hide_input=True,
+                    confirmation_prompt=confirm,
+                    err=True,
+                )
+            except typer.Abort:
+                raise KeyboardInterrupt from None
             self._passphrase = asked
         return self._passphrase
 
