@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from agent.dialler import Dialler, open_unverified
 from shared.canonical import MAX_JSON_BYTES
-from shared.errors import NotFoundError
 from shared.fleet import JoinAnswer
-from shared.http import RefusedError, call
+from shared.http import call, missing_as
 from shared.metadata import MAX_TARGETS_BYTES
 from shared.report import SyncAnswer, SyncRequest
 from shared.roster import COORDINATOR_HOST, MAX_ROSTER_BYTES
@@ -31,20 +30,16 @@ class Coordinator:
 
     async def tuf(self, path: str) -> bytes:
         """A file of the TUF repository. Raises NotFoundError when there is none."""
-        try:
+        with missing_as(f"there is no {path} there"):
             return await self.get(f"/tuf/{path}", limit=MAX_TARGETS_BYTES)
-        except RefusedError as error:
-            raise _not_found(error, path) from error
 
     async def tuf_unverified(self, path: str) -> bytes:
         """The same from whoever answers at the coordinator's address."""
         async with open_unverified() as client:
-            try:
+            with missing_as(f"there is no {path} there"):
                 return await call(
                     client, "GET", f"{self._url}/tuf/{path}", max_answer=MAX_TARGETS_BYTES
                 )
-            except RefusedError as error:
-                raise _not_found(error, path) from error
 
     async def renew(self, envelope: bytes) -> JoinAnswer:
         """Proven by the message key in the envelope, not by the connection."""
@@ -70,7 +65,3 @@ class Coordinator:
             server_hostname=COORDINATOR_HOST,
         )
         return SyncAnswer.from_bytes(raw, max_bytes=MAX_ANSWER)
-
-
-def _not_found(error: RefusedError, path: str) -> RefusedError | NotFoundError:
-    return NotFoundError(f"there is no {path} there") if error.status == 404 else error

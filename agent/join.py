@@ -13,7 +13,7 @@ from agent.dialler import open_unverified
 from agent.layout import Layout
 from shared.canonical import canonical_json
 from shared.durable import private_directory, sync_directory, write_durable
-from shared.errors import ConflictError, NotFoundError, UntrustedError
+from shared.errors import ConflictError, UntrustedError
 from shared.fleet import (
     FleetDocument,
     JoinAnswer,
@@ -22,7 +22,7 @@ from shared.fleet import (
     check_authority,
     seal_join,
 )
-from shared.http import RefusedError, call, session
+from shared.http import call, missing_as, session
 from shared.keys import SigningKey
 from shared.metadata import MAX_ROOT_BYTES, MAX_TARGETS_BYTES, fingerprint, read_root
 from shared.roster import COORDINATOR_HOST, MAX_ROSTER_BYTES, Role, open_roster
@@ -80,10 +80,8 @@ async def _fetch_fleet(staging: Layout, token: JoinToken) -> FleetDocument:
     async with open_unverified() as client:
 
         async def get(path: str, limit: int = MAX_TARGETS_BYTES) -> bytes:
-            try:
+            with missing_as(f"the coordinator has no {path}"):
                 return await call(client, "GET", f"{token.url}/tuf/{path}", max_answer=limit)
-            except RefusedError as error:
-                raise NotFoundError(str(error)) if error.status == 404 else error from error
 
         root = await get(f"{token.root_version}.root.json", MAX_ROOT_BYTES)
         if fingerprint(read_root(root)) != token.root_sha256:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from agent.coordinator import Coordinator
-from shared.clock import Clock
+from shared.clock import Clock, wait_at_most
 from shared.errors import (
     ExpiredError,
     NotFoundError,
@@ -116,11 +116,7 @@ class Releases:
                 log.warning("release metadata not refreshed", reason=str(error))
                 pause = ASK_AGAIN_S
             await self._clock.sleep(AT_LEAST_S)
-            try:
-                async with asyncio.timeout(pause):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._news, pause)
 
     async def refresh(self, first: Source | None = None) -> TrustView:
         """The newest metadata that any source has. Raises what the most telling one said."""

@@ -12,7 +12,7 @@ from cryptography import x509
 from agent.coordinator import Coordinator
 from agent.layout import Layout
 from agent.trust import Trust
-from shared.clock import Clock
+from shared.clock import Clock, wait_at_most
 from shared.errors import RollcallError
 from shared.fleet import RenewalRequest, seal_renewal
 from shared.keys import SigningKey
@@ -80,11 +80,7 @@ class Renewal:
                 log.warning("certificate not renewed", reason=str(error))
                 pause = ASK_AGAIN_S
             self._wake.clear()
-            try:
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._wake, pause)
 
     async def change_keys(self) -> str:
         """A new message key and a new certificate. Returns the new key's id."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -12,7 +11,8 @@ import structlog
 from agent.coordinator import Coordinator
 from agent.store import Store
 from agent.trust import Trust
-from shared.clock import Clock
+from shared.backoff import Backoff
+from shared.clock import Clock, wait_at_most
 from shared.errors import RollcallError, UntrustedError
 from shared.report import NodeReport, SyncAnswer, SyncRequest, Target
 
@@ -23,7 +23,7 @@ HEARTBEAT_S = 5.0
 BATCH_S = 0.1
 AT_LEAST_S, REFUSED_S = 0.05, 1.0
 """Between two exchanges: a coordinator that always has news at once must not keep this host busy."""
-LONGEST_RETRY_S = 10.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 10.0
 
 
 class Repository(Protocol):
@@ -69,24 +69,19 @@ class Sync:
             group.create_task(self._tell(), name="sync-tell")
 
     async def _listen(self) -> None:
-        delay = 0.2
+        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
         while True:
             try:
                 await self._exchange(WAIT_S)
-                delay = 0.2
+                backoff.succeeded()
                 await self._clock.sleep(AT_LEAST_S)
             except (RollcallError, OSError) as error:
                 self._lost(error)
-                await self._clock.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-                delay = min(delay * 2, LONGEST_RETRY_S)
+                await self._clock.sleep(backoff.failed())
 
     async def _tell(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._news, HEARTBEAT_S)
             self._news.clear()
             try:
                 await self._exchange(0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from shared.clock import wait_at_most
+
 RESTART_STEP = 1000
 """A boot is numbered by its time in ms; no coordinator has more news than this in one."""
 
@@ -25,9 +27,5 @@ class Notifier:
     async def wait_beyond(self, generation: int, timeout_s: float) -> int:
         """Returns the generation at once when it is newer, else at the next change or the timeout."""
         if self._generation <= generation and timeout_s > 0:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._news, timeout_s)
         return self._generation

@@ -21,6 +21,15 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
 
+async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or so long in real time, whichever comes first."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
 class SystemClock:
     def now(self) -> float:
         return time.time()

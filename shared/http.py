@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,13 @@ import structlog
 from aiohttp import web
 
 from shared.canonical import MAX_JSON_BYTES
-from shared.errors import BadInputError, RollcallError, TooLargeError, UnavailableError
+from shared.errors import (
+    BadInputError,
+    NotFoundError,
+    RollcallError,
+    TooLargeError,
+    UnavailableError,
+)
 from shared.fleet import Refusal
 from shared.roster import PeerCertificate
 from shared.tls import read_peer
@@ -242,6 +249,17 @@ class RefusedError(RollcallError):
         self.refused_code = refusal.code
         self.exit_code = 2 if status == 400 else 1  # type: ignore[misc]
         self.http_status = 502  # type: ignore[misc]
+
+
+@contextmanager
+def missing_as(reason: str) -> Iterator[None]:
+    """A refusal with 404 becomes a NotFoundError that says `reason`; any other passes through."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.status != 404:
+            raise
+        raise NotFoundError(reason) from error
 
 
 def _refusal(status: int, body: bytes) -> RefusedError:

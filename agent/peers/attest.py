@@ -14,7 +14,7 @@ from agent.peers.mesh import Mesh
 from agent.peers.transport import Transport
 from agent.store import Store
 from agent.trust import Trust
-from shared.clock import Clock
+from shared.clock import Clock, wait_at_most
 from shared.errors import RollcallError, UntrustedError
 from shared.messages import Attestation, Message, Proven, Verdict, open_message
 from shared.readiness import ReadinessDocument
@@ -170,11 +170,7 @@ class Attestor:
             ends = self._clock.monotonic() + left
             while missing and self._clock.monotonic() < ends:
                 self._arrived.clear()
-                try:
-                    async with asyncio.timeout(1.0):
-                        await self._arrived.wait()
-                except TimeoutError:
-                    pass
+                await wait_at_most(self._arrived, 1.0)
                 missing = await self._missing(claim, release)
         return missing
 

@@ -4,14 +4,15 @@ reaches every node that any informed node can reach, with the coordinator off (f
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 
 import structlog
 
+from agent.peers.each import serve_each_peer
 from agent.peers.transport import Transport
 from agent.trust import Trust
-from shared.clock import Clock
+from shared.backoff import Backoff
+from shared.clock import Clock, wait_at_most
 from shared.errors import RollcallError, UntrustedError
 from shared.roster import MAX_ROSTER_BYTES
 from shared.wire import Wire
@@ -52,33 +53,21 @@ class Gossip:
 
     async def run(self) -> None:
         """One conversation with each peer of the roster, for ever."""
-        running: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as group:
-            while True:
-                names = set(self._trust.peer_names())
-                for name in names - running.keys():
-                    running[name] = group.create_task(self._talk(name), name=f"roster-{name}")
-                for name in running.keys() - names:
-                    running.pop(name).cancel()
-                await self._clock.sleep(1.0)
+        await serve_each_peer(self._trust, self._clock, "roster", self._talk)
 
     async def _talk(self, peer: str) -> None:
         news = self._news.setdefault(peer, asyncio.Event())
-        delay = FIRST_RETRY_S
+        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
         while True:
             news.clear()
             try:
                 await self.exchange(peer)
-                delay, pause = FIRST_RETRY_S, self._every_s
+                backoff.succeeded()
+                pause = self._every_s
             except (RollcallError, OSError) as error:
                 log.debug("roster not exchanged", peer=peer, reason=str(error))
-                pause = delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
-                delay = min(delay * 2, LONGEST_RETRY_S)
-            try:
-                async with asyncio.timeout(pause):
-                    await news.wait()
-            except TimeoutError:
-                pass
+                pause = backoff.failed()
+            await wait_at_most(news, pause)
 
     async def exchange(self, peer: str) -> None:
         """Ask what the peer has; then give it ours, or take its own, whichever is newer."""

@@ -8,15 +8,16 @@ not lost to one that overtook it; the mark (`floors`) moves only when old closed
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Callable
 
 import structlog
 
+from agent.peers.each import serve_each_peer
 from agent.peers.transport import Transport
 from agent.store import Delivery, Store
 from agent.trust import Trust
+from shared.backoff import Backoff
 from shared.canonical import parse_json, sha256_hex
 from shared.clock import Clock
 from shared.errors import (
@@ -218,15 +219,7 @@ class Mesh:
 
     async def run(self) -> None:
         """Deliver to every peer of the roster, and compare notes with each, for ever."""
-        running: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as group:
-            while True:
-                names = set(self._trust.peer_names())
-                for name in names - running.keys():
-                    running[name] = group.create_task(self._serve(name), name=f"peer-{name}")
-                for name in running.keys() - names:
-                    running.pop(name).cancel()
-                await self._clock.sleep(1.0)
+        await serve_each_peer(self._trust, self._clock, "peer", self._serve)
 
     async def _serve(self, peer: str) -> None:
         async with asyncio.TaskGroup() as group:
@@ -242,17 +235,16 @@ class Mesh:
 
     async def _deliver(self, peer: str) -> None:
         wake = self._wake.setdefault(peer, asyncio.Event())
-        delay = FIRST_RETRY_S
+        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
         while True:
             wake.clear()
             try:
                 await self._deliver_all(peer)
-                delay = FIRST_RETRY_S
+                backoff.succeeded()
                 pause = LONGEST_RETRY_S
             except (RollcallError, OSError) as error:
                 log.debug("not delivered", peer=peer, reason=str(error))
-                pause = delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
-                delay = min(delay * 2, LONGEST_RETRY_S)
+                pause = backoff.failed()
             await self._wait(wake, pause)
 
     async def _deliver_all(self, peer: str) -> None:

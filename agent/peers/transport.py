@@ -6,8 +6,8 @@ from typing import Any
 
 from agent.dialler import Dialler
 from agent.peers.directory import Directory, Hint
-from shared.errors import NotFoundError, UnavailableError
-from shared.http import RefusedError, call
+from shared.errors import UnavailableError
+from shared.http import call, missing_as
 from shared.metadata import MAX_TARGETS_BYTES
 from shared.roster import tls_name
 
@@ -47,12 +47,8 @@ class Transport:
 
     async def tuf(self, peer: str, path: str) -> bytes:
         """A file of the TUF repository as this peer has it. Raises NotFoundError."""
-        try:
+        with missing_as(f"{peer} has no {path}"):
             return await self.ask(peer, "GET", f"/v1/peer/tuf/{path}", max_answer=MAX_TARGETS_BYTES)
-        except RefusedError as error:
-            if error.status == 404:
-                raise NotFoundError(f"{peer} has no {path}") from error
-            raise
 
 
 def _netloc(hint: Hint) -> str:

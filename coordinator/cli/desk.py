@@ -23,7 +23,7 @@ from shared.errors import (
     UsageError,
 )
 from shared.fleet import CoordinatorKeys, FleetDocument
-from shared.http import RefusedError
+from shared.http import missing_as
 from shared.keys import OperatorKeys, SealedKey, SigningKey, load_operator_keys
 from shared.metadata import FLEET, fingerprint, read_root
 from shared.terminal import confirm, say
@@ -209,12 +209,8 @@ class Desk:
 
 
 def fetch(client: Client, path: str) -> bytes:
-    try:
+    with missing_as(f"the coordinator has no {path}"):
         return asyncio.run(client.ask("GET", f"/tuf/{path}"))
-    except RefusedError as error:
-        if error.status == 404:
-            raise NotFoundError(f"the coordinator has no {path}") from error
-        raise
 
 
 def publish(client: Client, bundle: Bundle) -> dict[str, object]:
