@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import aiohttp
+
 from agent.dialler import Dialler, open_unverified
 from shared.canonical import MAX_JSON_BYTES
 from shared.fleet import JoinAnswer
@@ -12,6 +14,19 @@ from shared.roster import COORDINATOR_HOST, MAX_ROSTER_BYTES
 
 ANSWER_SLACK_S = 10.0
 MAX_ANSWER = 2 * MAX_ROSTER_BYTES
+
+
+async def hand_in(client: aiohttp.ClientSession, url: str, envelope: bytes) -> JoinAnswer:
+    """A request that its envelope proves: to join, or for a new certificate."""
+    raw = await call(
+        client,
+        "POST",
+        url,
+        data=envelope,
+        max_answer=MAX_ANSWER,
+        server_hostname=COORDINATOR_HOST,
+    )
+    return JoinAnswer.from_bytes(raw, max_bytes=MAX_ANSWER)
 
 
 class Coordinator:
@@ -44,15 +59,7 @@ class Coordinator:
     async def renew(self, envelope: bytes) -> JoinAnswer:
         """Proven by the message key in the envelope, not by the connection."""
         async with self._dialler.anonymous() as client:
-            raw = await call(
-                client,
-                "POST",
-                f"{self._url}/v1/renew",
-                data=envelope,
-                max_answer=MAX_ANSWER,
-                server_hostname=COORDINATOR_HOST,
-            )
-        return JoinAnswer.from_bytes(raw, max_bytes=MAX_ANSWER)
+            return await hand_in(client, f"{self._url}/v1/renew", envelope)
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
         raw = await call(

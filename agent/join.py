@@ -9,6 +9,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agent.config import Identity
+from agent.coordinator import hand_in
 from agent.dialler import open_unverified
 from agent.layout import Layout
 from shared.canonical import canonical_json
@@ -25,7 +26,7 @@ from shared.fleet import (
 from shared.http import call, missing_as, session
 from shared.keys import SigningKey
 from shared.metadata import MAX_ROOT_BYTES, MAX_TARGETS_BYTES, fingerprint, read_root
-from shared.roster import COORDINATOR_HOST, MAX_ROSTER_BYTES, Role, open_roster
+from shared.roster import Role, open_roster
 from shared.tls import (
     check_certificate,
     client_context,
@@ -34,8 +35,6 @@ from shared.tls import (
     save_identity,
 )
 from shared.tufclient import TufClient
-
-MAX_ANSWER = 2 * MAX_ROSTER_BYTES
 
 
 async def join(
@@ -110,15 +109,7 @@ def _make_keys(staging: Layout, fleet: FleetDocument) -> tuple[SigningKey, Ellip
 
 async def _ask(staging: Layout, url: str, envelope: bytes) -> JoinAnswer:
     async with session(context=client_context(staging.tls.ca)) as client:
-        raw = await call(
-            client,
-            "POST",
-            f"{url}/v1/join",
-            data=envelope,
-            server_hostname=COORDINATOR_HOST,
-            max_answer=MAX_ANSWER,
-        )
-    return JoinAnswer.from_bytes(raw, max_bytes=MAX_ANSWER)
+        return await hand_in(client, f"{url}/v1/join", envelope)
 
 
 def _write_rest(

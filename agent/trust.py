@@ -153,7 +153,7 @@ def _kept_roster(raw: bytes, fleet: FleetDocument) -> Roster:
     """The roster on disk was verified when it came. After a change of the roster key it may still be one
     of the version before, until the coordinator or a peer hands over its successor."""
     roster = Roster.from_bytes(
-        peek(raw, ROSTER, max_bytes=MAX_ROSTER_BYTES), max_bytes=MAX_ROSTER_BYTES
+        peek(raw, ROSTER, max_bytes=MAX_ROSTER_BYTES).payload, max_bytes=MAX_ROSTER_BYTES
     )
     if roster.fleet_version < fleet.version and roster.fleet == fleet.fleet:
         return roster

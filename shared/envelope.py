@@ -62,12 +62,13 @@ def seal(payload: bytes, payload_type: str, *keys: SigningKey) -> bytes:
     return canonical_json(envelope.to_dict())
 
 
-def peek(raw: bytes, payload_type: str, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> bytes:
-    """The payload before anything is verified: only to learn which key the sender claims to have."""
+def peek(raw: bytes, payload_type: str, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Opened:
+    """The payload and the first key that is named, before anything is verified: to learn which key the
+    sender claims to have, and for what was verified when it came in."""
     envelope = _read(raw, max_bytes)
     if envelope.payload_type != payload_type:
         raise UntrustedError(f"an envelope of type {envelope.payload_type!r}, not {payload_type!r}")
-    return bytes(envelope.payload)
+    return Opened(envelope.payload, next(iter(envelope.signatures)))
 
 
 def open_envelope(

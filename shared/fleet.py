@@ -121,7 +121,7 @@ def seal_join(request: JoinRequest, key: SigningKey) -> bytes:
 
 def open_join(raw: bytes) -> JoinRequest:
     """Raises UntrustedError unless the key that asks to be a node's has signed the request."""
-    request = JoinRequest.from_bytes(peek(raw, JOIN))
+    request = JoinRequest.from_bytes(peek(raw, JOIN).payload)
     open_envelope(raw, JOIN, [request.message_key])
     return request
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.canonical import sha256_hex
-from shared.envelope import MESSAGE, DsseEnvelope, open_envelope, peek, seal
+from shared.envelope import MESSAGE, open_envelope, peek, seal
 from shared.errors import BadInputError, UntrustedError
 from shared.keys import SigningKey
 from shared.roster import Roster
@@ -128,9 +128,9 @@ class Message(Wire):
 def read_message(raw: bytes) -> Message:
     """A message out of this host's own database, which was verified when it came in. The roster of
     today may not know its key any more; a red does not end with its origin's key."""
-    payload = Payload.from_bytes(peek(raw, MESSAGE, max_bytes=MAX_MESSAGE_BYTES))
-    shape = DsseEnvelope.from_bytes(raw, max_bytes=MAX_MESSAGE_BYTES)
-    return Message(payload=payload, raw=raw.decode(), keyid=shape.signatures[0].keyid)
+    seen = peek(raw, MESSAGE, max_bytes=MAX_MESSAGE_BYTES)
+    payload = Payload.from_bytes(seen.payload)
+    return Message(payload=payload, raw=raw.decode(), keyid=seen.keyid)
 
 
 def sign_message(payload: Payload, key: SigningKey) -> Message:

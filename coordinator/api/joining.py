@@ -122,7 +122,7 @@ class Joining(Resource):
     async def renew(self, call: Call) -> JoinAnswer:
         """Authenticated by the node's message key: its certificate may have lapsed, or been issued by an
         authority that is no more."""
-        claimed = RenewalRequest.from_bytes(peek(call.raw, RENEWAL))
+        claimed = RenewalRequest.from_bytes(peek(call.raw, RENEWAL).payload)
         call.subject = claimed.node
         asked = open_renewal(call.raw, self._fleet.roster.key_of(claimed.node))
         if asked.fleet != self._ring.current.fleet:
