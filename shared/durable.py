@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from shared.errors import ConflictError, RollcallError, UntrustedError
+from shared.failpoint import fail_point
 
 _F_FULLFSYNC = getattr(fcntl, "F_FULLFSYNC", None)
 
@@ -42,11 +43,13 @@ def write_durable(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             file.write(data)
             file.flush()
             full_sync(file.fileno())
+        fail_point(f"write.{path.name}")
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+    fail_point(f"written.{path.name}")
 
 
 def switch_link(link: Path, target: Path) -> None:
@@ -54,8 +57,10 @@ def switch_link(link: Path, target: Path) -> None:
     temporary = link.with_name(f".{link.name}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
+    fail_point(f"link.{link.name}")
     temporary.replace(link)
     sync_directory(link.parent)
+    fail_point(f"linked.{link.name}")
 
 
 def remove_link(link: Path) -> None:

@@ -1,0 +1,144 @@
+"""`rollcall-agent join, run, status, …`: be a node of a fleet, and look at it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from agent.cli.options import DEFAULT_HOME, HomeOption, JsonOption
+from agent.cli.parts import ask_agent, make_daemon
+from agent.cli.shown import describe, value_of
+from agent.layout import Layout
+from shared.errors import UsageError
+from shared.readiness import ReadinessDocument
+from shared.report import NodeReport
+from shared.roster import Role
+from shared.terminal import print_json, run_async, say
+from shared.wire import is_node_name
+
+app = typer.Typer()
+
+
+@app.command()
+def join(
+    token: Annotated[str, typer.Argument(help="What `rollcall node token create` printed.")],
+    name: Annotated[str, typer.Option(help="This node's name: a-z, 0-9 and hyphens.")],
+    role: Annotated[
+        Role | None, typer.Option(help="What it is for in a rollout; the token's, else stable.")
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Where it stands; the token's if absent.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Join a fleet: make this node's keys and get its certificate.
+
+    For a node that was installed anew, with a token made by: rollcall node token create --rejoin NAME
+    """
+    from agent.join import join as join_fleet
+    from shared.fleet import JoinToken
+
+    if not is_node_name(name):
+        raise UsageError(f"{name!r} is no node name: use a-z, 0-9 and hyphens, 32 at most")
+    identity = run_async(join_fleet(Layout(home), JoinToken.decode(token), name, role, site))
+    if as_json:
+        print_json({"node": identity.name, "role": identity.role, "coordinator": identity.url})
+    else:
+        say(f"{identity.name} has joined as {identity.role}; next: rollcall-agent run")
+
+
+@app.command()
+def run(
+    home: HomeOption = DEFAULT_HOME,
+    foreground: Annotated[
+        bool, typer.Option(help="Log to stderr instead of <home>/logs/agent.log.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Announce readiness as JSON.")] = False,
+) -> None:
+    """Run the agent until it is told to stop. Its gateway stays up when it goes."""
+    from agent.daemon import run_until_signal
+    from shared import logs
+
+    daemon = make_daemon(home)
+    logs.configure(None if foreground else Layout(home).logs / "agent.log")
+
+    def ready(urls: dict[str, str]) -> None:
+        if as_json:
+            print_json({"home": str(home), "urls": urls})
+        else:
+            say(f"agent of {home} is up; readiness at {urls['readiness']}")
+
+    run_async(run_until_signal(daemon, ready))
+
+
+@app.command()
+def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show what this node runs, whether it is ready, and what it waits for."""
+    report = NodeReport.from_bytes(ask_agent(home, "GET", "/v1/status"))
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return
+    for line in describe(report):
+        sys.stdout.write(line + "\n")
+
+
+@app.command()
+def readiness(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show the merged readiness document. Exit code 1 unless it is green."""
+    from shared.messages import Verdict
+
+    document = ReadinessDocument.from_bytes(ask_agent(home, "GET", "/v1/readiness"))
+    if as_json:
+        print_json(document.model_dump(mode="json"))
+    else:
+        sys.stdout.write(f"{document.node} is {document.status}\n")
+        for check in document.checks:
+            sys.stdout.write(f"  {check.status:8}{check.id:10}{check.reason or value_of(check)}\n")
+        sys.stdout.write(f"  ready_probe_sha256 {document.ready_probe_sha256}\n")
+    if document.status is not Verdict.GREEN:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reds(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """List the open reds that this node holds, its own and its peers'."""
+    report = NodeReport.from_bytes(ask_agent(home, "GET", "/v1/status"))
+    if as_json:
+        print_json({"node": report.node, "open": report.open_reds, "frozen_by": report.frozen_by})
+    elif not report.open_reds:
+        say("no open reds")
+    else:
+        sys.stdout.write("".join(f"{red}\n" for red in report.open_reds))
+
+
+@app.command()
+def clear(
+    key: Annotated[str, typer.Argument(help="The red's key, as `rollcall-agent reds` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why it is over; told to the peers.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """End one of this node's own reds, and with it the freeze of its peers; or, here alone, the red of
+    a node that was revoked."""
+    from shared.canonical import canonical_json
+
+    ask_agent(home, "POST", "/v1/clear", canonical_json({"key": key, "reason": reason}))
+    if as_json:
+        print_json({"cleared": key})
+    else:
+        say(f"{key} is cleared")
+
+
+@app.command("rotate-keys")
+def rotate_keys(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Give this node a new message key and a new certificate. Needs the coordinator."""
+    from shared.canonical import parse_json
+
+    answer = parse_json(ask_agent(home, "POST", "/v1/keys", timeout_s=60))
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"this node signs with key {answer['keyid'][:16]} from now on")

@@ -1,0 +1,41 @@
+"""The words that the commands print."""
+
+from __future__ import annotations
+
+from shared.readiness import Check
+from shared.report import NodeReport, UpgradeReport
+
+
+def value_of(check: Check) -> str:
+    if check.unit == "bytes" and isinstance(check.observed, float):
+        return f"{check.observed / (1 << 20):.0f} MiB"
+    if isinstance(check.observed, float):
+        return f"{check.observed:g} {check.unit or ''}".rstrip()
+    return str(check.observed or "")
+
+
+def describe(report: NodeReport) -> list[str]:
+    ready = report.readiness
+    lines = [
+        f"{report.node}: OpenClaw {report.version_running or 'not running'}"
+        f" (on disk {report.version_on_disk or 'none'}), {ready.status}",
+    ]
+    if ready.reason:
+        lines.append(f"  because   {ready.reason}")
+    lines.append(f"  hash      {ready.ready_probe_sha256}")
+    if report.upgrade is not None:
+        lines.append(f"  upgrade   {outcome(report.upgrade)}")
+    if report.waiting:
+        lines.append(f"  waits     {report.waiting}")
+    lines += [f"  alert     {alert}" for alert in report.alerts]
+    lines += [f"  red       {red}" for red in report.open_reds]
+    lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]
+    lines += [f"  dropped   {count} ({reason})" for reason, count in report.dropped.items()]
+    return lines
+
+
+def outcome(upgrade: UpgradeReport) -> str:
+    parts = [upgrade.phase, upgrade.detail, upgrade.reason]
+    if upgrade.outage_s is not None:
+        parts.append(f"outage {upgrade.outage_s:.1f} s")
+    return ", ".join(part for part in parts if part)
