@@ -11,6 +11,8 @@ from shared.errors import CommandError
 from shared.untrusted import Folder
 
 COPY_TIMEOUT_S = 3600.0
+AT_ONCE = 200
+"""Names in one call: far below what a command line may hold."""
 _IN_FOLDER = "import os, sys; os.fchdir(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 """cp takes paths, and the name of a folder may be another's by the time cp gets there. Its working
 directory cannot: it is entered by descriptor."""
@@ -26,10 +28,23 @@ def copy_in(source: Path, target: Folder, name: str, home: str) -> None:
     _copy(target, str(source), name, home)
 
 
+def copy_names(source: Folder, names: list[str], target: Path, home: str) -> None:
+    """Entries of an open folder, and what is below them, to a folder that is there."""
+    for start in range(0, len(names), AT_ONCE):
+        some = [f"./{name}" for name in names[start : start + AT_ONCE]]
+        _run(source, [*_cp(), *some, f"{target}/"], str(source.path), home)
+
+
 def _copy(inside: Folder, source: str, target: str, home: str) -> None:
-    clone = ["-c"] if sys.platform == "darwin" else ["--reflink=auto"]
-    cp = ["/bin/cp", *clone, "-pPR", source, target]
-    what = inside.path if source == "." else source
+    what = str(inside.path) if source == "." else source
+    _run(inside, [*_cp(), source, target], what, home)
+
+
+def _cp() -> list[str]:
+    return ["/bin/cp", "-c" if sys.platform == "darwin" else "--reflink=auto", "-pPR"]
+
+
+def _run(inside: Folder, cp: list[str], what: str, home: str) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _IN_FOLDER, str(inside.fd), *cp],

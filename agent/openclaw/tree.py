@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,19 +61,25 @@ def hash_tree(tree: Path, *, dir_fd: int | None = None) -> tuple[str, int, int]:
             if stat.S_ISDIR(info.st_mode) or here / name == Path(SEAL):
                 continue
             size += info.st_size if stat.S_ISREG(info.st_mode) else 0
-            lines.append((here / name, _line(name, info, fd)))
+            lines.append((here / name, line_of(name, info, fd)))
+    return digest_of(lines), sum(line[:1] == b"f" for _, line in lines), size
+
+
+def digest_of(lines: Iterable[tuple[Path, bytes]]) -> str:
+    """Of a whole tree, out of what `line_of` says of its entries."""
     digest = hashlib.sha256()
     for path, line in sorted(lines):
         raw = os.fsencode(path)
         digest.update(len(raw).to_bytes(4, "big") + raw + line)
-    return digest.hexdigest(), sum(line[:1] == b"f" for _, line in lines), size
+    return digest.hexdigest()
 
 
 def _give_up(error: OSError) -> None:
     raise error
 
 
-def _line(name: str, info: os.stat_result, fd: int) -> bytes:
+def line_of(name: str, info: os.stat_result, fd: int) -> bytes:
+    """Kind, executable bit, and hash of the content or target of a link; reads the whole file."""
     if stat.S_ISLNK(info.st_mode):
         return b"l\0" + os.fsencode(os.readlink(name, dir_fd=fd))
     if stat.S_ISREG(info.st_mode):

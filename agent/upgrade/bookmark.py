@@ -1,27 +1,22 @@
-"""What undoes an upgrade: the previous tree, and a full cold copy of state and workspaces.
-
-`openclaw backup` is no way back (OPENCLAW.md, law 2); the copy is. It is made with the gateway
-stopped, hashed, and moved into place by rename, so that a half copy is never taken for a whole one.
-"""
+"""What undoes an upgrade: the previous tree, a full cold copy of state and workspaces, the traffic weight,
+and what was known of the node before."""
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.copying import copy_in, copy_out
-from agent.openclaw.tree import hash_tree
-from shared.durable import private_directory, sync_directory, write_durable
-from shared.errors import BadInputError, UntrustedError
+from shared.durable import private_directory, write_durable
+from shared.errors import BadInputError, NotFoundError
 from shared.untrusted import Folder
 from shared.wire import Wire
 
-WHOLE, CHECKED = "whole", "checked"
-"""In `<folder>.restored` while a restore goes on: the copy, and the sign that it was checked. The sign
-without the copy means that the copy has been moved to its place."""
+FILE = "bookmark.json"
+MAX_BYTES = 4 << 20
+"""A readiness document and npm's listing are in it."""
+DAY_S = 86400.0
 
 
 class SavedFolder(Wire):
@@ -43,109 +38,100 @@ class Bookmark(Wire):
     readiness: dict[str, Any]
     installed: str
     """What `npm ls --depth=0` said of the previous tree."""
+    lock_sha256: str | None = None
+    tree_sha256: str | None = None
+    plugins: dict[str, str] = {}
     folders: list[SavedFolder] = []
+    """Empty until the snapshot is whole: before that neither link nor state was changed."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How many bookmarks stay, and for how long; what a rollback may still need always stays."""
+
+    count: int
+    days: float
+
+
+def which_go(
+    bookmarks: list[Bookmark], keeping: Keeping, now: float, *, needed: set[str], good: str | None
+) -> list[str]:
+    """Upgrades whose bookmarks may go. `needed` are those of the upgrade that goes on and of the one that
+    `rollback` would undo; one that leads to the last known good release `good` stays as well."""
+    newest = sorted(bookmarks, key=lambda each: each.created, reverse=True)
+    return [
+        each.upgrade
+        for place, each in enumerate(newest)
+        if each.upgrade not in needed
+        and (good is None or each.previous != good)
+        and (place >= keeping.count or now - each.created > keeping.days * DAY_S)
+    ]
 
 
 class Bookmarks:
     """Blocking; steps call it in a thread. One folder per upgrade below `<home>/bookmarks`."""
 
-    def __init__(self, root: Path, home: str) -> None:
-        self._root, self._home = root, home
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
     def folder(self, upgrade: str) -> Path:
         return self._root / upgrade
 
     def write(self, bookmark: Bookmark) -> None:
         folder = private_directory(self.folder(bookmark.upgrade))
-        write_durable(folder / "bookmark.json", bookmark.canonical())
+        write_durable(folder / FILE, bookmark.canonical())
 
     def read(self, upgrade: str) -> Bookmark | None:
         try:
-            return Bookmark.from_bytes((self.folder(upgrade) / "bookmark.json").read_bytes())
-        except (FileNotFoundError, BadInputError):
+            raw = (self.folder(upgrade) / FILE).read_bytes()
+            return Bookmark.from_bytes(raw, max_bytes=MAX_BYTES)
+        except (FileNotFoundError, NotADirectoryError, BadInputError):
             return None
+
+    def all(self) -> list[Bookmark]:
+        """Those that can be read, the oldest first."""
+        if not self._root.is_dir():
+            return []
+        found = [self.read(folder.name) for folder in self._root.iterdir() if folder.is_dir()]
+        return sorted((each for each in found if each), key=lambda each: each.created)
 
     def newest(self) -> Bookmark | None:
         """The bookmark that was opened last; None when there is none that can be read."""
-        found = [self.read(folder.name) for folder in self._root.iterdir() if folder.is_dir()]
-        return max((each for each in found if each), key=lambda each: each.created, default=None)
+        return next(iter(reversed(self.all())), None)
 
-    def snapshot(self, upgrade: str, folders: list[Path]) -> list[SavedFolder]:
-        """Copy and hash. Calling it again after a crash starts the unfinished copies anew.
+    def get(self, upgrade: str) -> Bookmark:
+        """Raises NotFoundError, which names those that there are."""
+        found = self.read(upgrade) if Path(upgrade).name == upgrade else None
+        if found is None:
+            known = ", ".join(each.upgrade for each in self.all()) or "none"
+            raise NotFoundError(
+                f"no bookmark {upgrade!r}", remedy=f"there are: {known}"
+            )
+        return found
 
-        Raises UntrustedError for a folder that is a link or lies behind one that the gateway could have
-        planted: the copy would be of something else (fault 31).
-        """
-        for leftover in self.folder(upgrade).glob("*.partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        saved = []
-        for number, original in enumerate(folders):
-            name = f"{number}-{original.name.lstrip('.')}"
-            saved.append(self._save(self.folder(upgrade) / name, original, name))
-        os.sync()
-        sync_directory(self.folder(upgrade))
-        return saved
+    def size(self, upgrade: str) -> int:
+        """Bytes on disk, as files count; clones share them."""
+        files = (path for path in self.folder(upgrade).rglob("*") if not path.is_symlink())
+        return sum(path.stat().st_size for path in files if path.is_file())
 
-    def _save(self, copy: Path, original: Path, name: str) -> SavedFolder:
-        shutil.rmtree(copy, ignore_errors=True)
+    def remove(self, upgrade: str) -> None:
+        """With the failed state that a rollback to it has kept beside each folder."""
+        bookmark = self.read(upgrade)
+        for saved in [] if bookmark is None else bookmark.folders:
+            self._remove_failed(Path(saved.original), upgrade)
+        shutil.rmtree(self.folder(upgrade), ignore_errors=True)
+
+    def _remove_failed(self, original: Path, upgrade: str) -> None:
+        kept = failed_name(original, upgrade)
         try:
-            source = Folder.guarded(original)
+            parent = Folder.guarded(original.parent)
         except FileNotFoundError:
-            return SavedFolder(original=str(original), copy_name=name, sha256=None)
-        partial = copy.with_name(f"{copy.name}.partial-{secrets.token_hex(4)}")
-        try:
-            with source:
-                copy_out(source, partial, self._home)
-            digest, _, _ = hash_tree(partial)
-            partial.rename(copy)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room for its journal
-        return SavedFolder(original=str(original), copy_name=name, sha256=digest)
+            return
+        with parent:
+            for name in [name for name in parent.names() if name.startswith(kept)]:
+                parent.remove_folder(name)
 
-    def restore(self, bookmark: Bookmark) -> list[str]:
-        """Put every folder back as it was; what the upgrade wrote is kept beside it for people.
 
-        Can be called again after a crash at any point. Returns where the failed state was kept. Raises
-        UntrustedError where a link stands under one of the names, before that folder is touched.
-        """
-        kept = []
-        for saved in bookmark.folders:
-            done = self.folder(bookmark.upgrade) / f"{saved.copy_name}.restored"
-            if not done.exists():
-                self._restore(bookmark.upgrade, saved, done)
-            kept.append(done.read_text())
-        return [each for each in kept if each]
-
-    def _restore(self, upgrade: str, saved: SavedFolder, done: Path) -> None:
-        """Writes to `done` where the failed state was kept, if there was one. The copy is made whole in a
-        folder of our own beside the original, whose parent may be the gateway's; the rest is renames."""
-        original = Path(saved.original)
-        failed, room = f"{original.name}.failed-{upgrade}", f"{original.name}.restored"
-        with Folder.guarded(original.parent) as parent:
-            there, set_aside = parent.has_folder(original.name), parent.has_folder(failed)
-            with parent.private_folder(room) as ours:
-                moved = ours.has_folder(WHOLE) is False and ours.has_folder(CHECKED)
-                if saved.sha256 is not None and not ours.has_folder(CHECKED):
-                    self._prepare(self.folder(upgrade) / saved.copy_name, ours, saved.sha256)
-                if there and not moved:
-                    failed = f"{failed}-{secrets.token_hex(4)}" if set_aside else failed
-                    parent.move(original.name, parent, failed)
-                if ours.has_folder(WHOLE):
-                    ours.move(WHOLE, parent, original.name)
-            parent.sync()
-            kept = str(original.with_name(failed)) if parent.has_folder(failed) else ""
-            write_durable(done, kept.encode())
-            parent.remove_folder(room)
-
-    def _prepare(self, copy: Path, room: Folder, sha256: str) -> None:
-        """A checked copy under the name `whole`, and only then the sign that it is."""
-        if not copy.exists():
-            raise UntrustedError(f"the copy {copy} is gone")
-        room.remove_folder(WHOLE)
-        copy_in(copy, room, WHOLE, self._home)
-        digest, _, _ = hash_tree(Path(WHOLE), dir_fd=room.fd)
-        if digest != sha256:
-            raise UntrustedError(f"the copy {copy} is not what was saved")
-        os.sync()
-        with room.private_folder(CHECKED):
-            room.sync()
+def failed_name(original: Path, upgrade: str) -> str:
+    """Under which a rollback keeps what the upgrade wrote, beside the original."""
+    return f"{original.name}.failed-{upgrade}"
