@@ -95,7 +95,7 @@ class Conductor:
         if bookmark is not None and (good is None or bookmark.created > good.at):
             await self._deps.service.stop(self._deps.config.gateway.stop_timeout)
             if bookmark.folders:
-                await asyncio.to_thread(self._deps.bookmarks.restore, bookmark)
+                await asyncio.to_thread(self._deps.snapshots.restore, bookmark)
             await self._deps.weight.set(bookmark.weight)
             release = bookmark.previous
         if release is not None and (self._layout.releases / release).is_dir():

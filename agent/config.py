@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -113,8 +114,34 @@ class ProbeConfig(Section):
     """How long it may be anything but green before that counts as failed: a gateway that hangs."""
 
 
+class DrainPolicy(StrEnum):
+    """What to do when work is still in hand at the drain's deadline."""
+
+    ABORT = "abort"
+    """Open the gateway again and drop the order: nothing is lost, and nothing moves."""
+    FORCE = "force"
+    """Go on: the work in hand is cut off."""
+    WAIT = "wait"
+    """Wait on, and say for what."""
+
+
+class Rehearsal(StrEnum):
+    """How much of an upgrade is tried on a copy of the state before the outage."""
+
+    BOOT = "boot"
+    """Migrate, Doctor, and start the new gateway on a spare port: needs the memory of a second one."""
+    MIGRATE = "migrate"
+    OFF = "off"
+    """Nothing; Doctor then runs within the outage."""
+
+
 class UpgradeConfig(Section):
     drain_timeout: Duration = 300.0
+    drain_policy: DrainPolicy = DrainPolicy.ABORT
+    rehearsal: Rehearsal = Rehearsal.BOOT
+    keep_bookmarks: int = Field(default=5, ge=1, le=1000)
+    keep_bookmark_days: float = Field(default=30, gt=0)
+    """Bookmarks go when they are older, or when there are more; what a rollback may need stays."""
     doctor_timeout: Duration = 120.0
     migrate_timeout: Duration = 1800.0
     attest_timeout: Duration = 120.0

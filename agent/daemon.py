@@ -43,6 +43,7 @@ from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
 from agent.upgrade.journal import Journal
+from agent.upgrade.snapshots import Snapshots
 from shared.account import Account
 from shared.clock import Clock
 from shared.command import end_children_of
@@ -182,7 +183,7 @@ class Daemon:
             attestors=self._attestor,
             alarm=self._alarms,
             weight=self._traffic,
-            bookmarks=Bookmarks(self._layout.bookmarks, str(self._layout.home)),
+            snapshots=Snapshots(Bookmarks(self._layout.bookmarks), str(self._layout.home)),
             progress=self._say,
         )
 

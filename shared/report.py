@@ -21,6 +21,31 @@ class ReadinessSummary(Wire):
     evidence_sha256: Sha256 | None = None
 
 
+class WayBack(Wire):
+    """Whether an upgrade can be undone: answered before its outage begins."""
+
+    possible: bool
+    reasons: Annotated[list[Reason], Field(max_length=16)] = []
+    """Why it is not; where it is, what a rollback means."""
+    restores_state: bool = True
+    """The new version changes the form of the state: what it writes is set aside by a rollback."""
+    snapshot_bytes: int = 0
+    free_bytes: int = 0
+    snapshot_s: float = 0
+    """How long the copy took while the gateway served; less is copied in the outage."""
+    rollback_s: float | None = None
+    """Estimate of the outage of a rollback: stop, move the copy into place, start."""
+
+
+class Loss(Wire):
+    """What a rollback takes away: kept beside the state, and not in use any more."""
+
+    files: int = 0
+    named: Annotated[list[str], Field(max_length=20)] = []
+    turns: int | None = None
+    """Agent turns that began since the switch; None when the gateway could not be asked."""
+
+
 class UpgradeReport(Wire):
     """The last upgrade this node began: still moving while `outcome` is None."""
 
@@ -37,6 +62,8 @@ class UpgradeReport(Wire):
     outage_s: float | None = None
     spent_s: dict[str, float] = {}
     attested_by: list[NodeName] = []
+    way_back: WayBack | None = None
+    lost: Loss | None = None
 
 
 class Broadcast(Wire):

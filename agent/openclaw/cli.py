@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,15 @@ class OpenClaw:
     tools: NodeTools
     tree: Path
     home: Path
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Environment besides the usual one: a rehearsal's."""
 
     def argv(self, *words: str) -> list[str]:
         return [str(self.tools.node), str(entry_point(self.tree)), *words]
 
     def environment(self) -> dict[str, str]:
-        return {**self.tools.environment(self.home), "OPENCLAW_NO_AUTO_UPDATE": "1"}
+        usual = {**self.tools.environment(self.home), "OPENCLAW_NO_AUTO_UPDATE": "1"}
+        return {**usual, **self.extra}
 
     async def run(self, *words: str, timeout_s: float) -> Output:
         return await run_command(

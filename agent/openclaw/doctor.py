@@ -21,6 +21,12 @@ _SEVERITIES = {"info", "warning", "error"}
 DEFAULT_TENANT = "default"
 
 
+FIX = ("doctor", "--fix", "--non-interactive")
+FIX_ATTEMPTS = 2
+"""2026.9.6 can refuse one step on its first run over state that 2026.7.35's own `doctor --fix` has
+touched, and finishes on the second; a state that two runs do not carry over is restored."""
+
+
 @dataclass(frozen=True)
 class DoctorReading:
     status: CheckStatus
@@ -34,6 +40,17 @@ async def run_doctor(openclaw: OpenClaw, *, timeout_s: float) -> DoctorReading:
         return judge(await openclaw.run(*LINT, timeout_s=timeout_s))
     except CommandError as error:
         return _unknown(error.message, b"")
+
+
+async def fix(openclaw: OpenClaw, *, timeout_s: float) -> int:
+    """OpenClaw's own migration of its state. Returns how many runs it took. Raises CommandError."""
+    for attempt in range(1, FIX_ATTEMPTS + 1):
+        output = await openclaw.run(*FIX, timeout_s=timeout_s)
+        if output.code == 0:
+            return attempt
+    if output.timed_out:
+        raise CommandError("openclaw doctor --fix did not end in time")
+    raise CommandError(f"openclaw doctor --fix failed ({output.code}): {output.last_line()}")
 
 
 def judge(output: Output, *, tenant: str = DEFAULT_TENANT) -> DoctorReading:

@@ -47,8 +47,12 @@ class Gateway:
     whose CLI talks to it."""
 
     def __init__(self, client: aiohttp.ClientSession, port: int) -> None:
-        self._client = client
+        self._client, self.port = client, port
         self._base = f"http://127.0.0.1:{port}"
+
+    def at(self, port: int) -> Gateway:
+        """Another gateway of this host."""
+        return Gateway(self._client, port)
 
     async def readyz(self) -> GateReading:
         """Unknown paths answer 200 with HTML, so only a JSON object of the known form counts."""
@@ -156,6 +160,11 @@ async def suspend(openclaw: OpenClaw, request: str, *, wait_s: float) -> Suspens
         if isinstance(each, dict)
     )
     return Suspension(None, blockers or ("the gateway did not say why",))
+
+
+async def resume(openclaw: OpenClaw, suspension: str) -> None:
+    """Open it again; nothing where it was not suspended."""
+    await openclaw.run_json("gateway", "resume", suspension, "--json", timeout_s=CALL_TIMEOUT_S)
 
 
 def _object(kind: str, raw: bytes) -> dict[str, Any] | None:

@@ -67,6 +67,27 @@ def apply_overlays(state: Path, overlays: list[dict[str, Any]], tree: Path) -> N
         folder.replace(CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
 
 
+def rewrite_settings(state: Path, patch: dict[str, Any], moved: dict[str, str]) -> None:
+    """For a copy of a state: merge `patch`, and let what points into a folder of `moved` point to where
+    that folder has gone."""
+    with Folder.guarded(state) as folder:
+        settings = _parse(folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES), state / CONFIG)
+        settings = _moved(merge_patch(settings, patch), moved)
+        folder.replace(CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _moved(value: Any, moved: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_moved(each, moved) for each in value]
+    if isinstance(value, dict):
+        return {key: _moved(each, moved) for key, each in value.items()}
+    if isinstance(value, str):
+        for before, after in moved.items():
+            if value == before or value.startswith(f"{before}/"):
+                return after + value[len(before) :]
+    return value
+
+
 def _placed(value: Any, tree: Path) -> Any:
     if isinstance(value, str):
         return value.replace(RELEASE_PLACE, str(tree))

@@ -104,9 +104,7 @@ class Bookmarks:
         found = self.read(upgrade) if Path(upgrade).name == upgrade else None
         if found is None:
             known = ", ".join(each.upgrade for each in self.all()) or "none"
-            raise NotFoundError(
-                f"no bookmark {upgrade!r}", remedy=f"there are: {known}"
-            )
+            raise NotFoundError(f"no bookmark {upgrade!r}", remedy=f"there are: {known}")
         return found
 
     def size(self, upgrade: str) -> int:

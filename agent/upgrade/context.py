@@ -13,7 +13,9 @@ from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
 from agent.service.base import GatewayService, ServiceSpec
 from agent.upgrade.bookmark import Bookmarks
+from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record
+from agent.upgrade.snapshots import Snapshots
 from shared.clock import Clock
 from shared.command import CHILD_OF
 from shared.errors import RollcallError
@@ -91,8 +93,12 @@ class Deps:
     attestors: Attestors
     alarm: Alarm
     weight: Weight
-    bookmarks: Bookmarks
+    snapshots: Snapshots
     progress: Callable[[str], None]
+
+    @property
+    def bookmarks(self) -> Bookmarks:
+        return self.snapshots.bookmarks
 
     def tree(self, release: str) -> Path:
         return self.layout.releases / release
@@ -126,8 +132,19 @@ class Context:
     def tree(self) -> Path:
         return self.deps.tree(self.record.target.release)
 
+    @property
+    def moves(self) -> bool:
+        """False where nothing that a gateway loads is another: it then keeps running."""
+        return bool(self.record.fact(Phase.CLAIMED, "moves") is not False)
+
     def signed(self) -> Release:
         """Raises StepFailed when the release could not be had; only a rollback goes without."""
         if self.release is None:
             raise StepFailed("the signed release is not at hand")
         return self.release
+
+
+def needs_fix(context: Context, touched: str | None) -> bool:
+    """Whether the state is another version's; `touched` is what it says itself."""
+    before = context.record.fact(Phase.CLAIMED, "version_before")
+    return bool({touched, before} - {None, context.signed().manifest.openclaw})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.upgrade.phases import MOVES, Event, Phase
-from agent.upgrade.record import JournalError, Record, Status
+from agent.upgrade.phases import Phase
+from agent.upgrade.record import Record, Status, next_phase
 from shared.report import Target
 
 
@@ -30,12 +30,6 @@ class Rest:
 
 Instruction = Perform | Enter | Rest
 
-_EVENTS = {
-    Status.PASSED: Event.PASSED,
-    Status.FAILED: Event.FAILED,
-    Status.REQUESTED: Event.REQUESTED,
-}
-
 
 def decide(record: Record) -> Instruction:
     """Raises JournalError when the journal stands where no move leads on."""
@@ -43,10 +37,7 @@ def decide(record: Record) -> Instruction:
         return Rest()
     if record.status is Status.ENTERED:
         return Perform(record.phase)
-    try:
-        return Enter(MOVES[record.phase, _EVENTS[record.status]])
-    except KeyError:
-        raise JournalError(f"no way on from {record.phase}, {record.status}") from None
+    return Enter(next_phase(record))
 
 
 @dataclass(frozen=True)

@@ -103,11 +103,7 @@ def compare(before: Inventory, now: Inventory) -> Difference:
         gone=[path for path in gone if _parent(path) not in gone],
         new_folders=[path for path in fresh if _parent(path) not in fresh],
         stale=[path for path in stale if _parent(path) not in fresh],
-        retouched=[
-            path
-            for path, stamp in known.items()
-            if stamp.is_folder and now[path] != stamp
-        ],
+        retouched=[path for path, stamp in known.items() if stamp.is_folder and now[path] != stamp],
     )
 
 

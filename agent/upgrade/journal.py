@@ -6,17 +6,22 @@ makes the whole journal unreadable, and the caller falls back to the last known 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 from pathlib import Path
 
-from agent.upgrade.record import Entry, JournalError, Record, apply, fold
+from agent.upgrade.record import Entry, JournalError, Record, apply, check_follows, fold
 from shared.canonical import MAX_JSON_BYTES
 from shared.durable import full_sync, sync_directory, write_durable
 from shared.errors import BadInputError
+from shared.failpoint import fail_point
 
 CHECK = 16
+FULL = (errno.ENOSPC, errno.EDQUOT)
+RESERVE_BYTES = 1 << 18
+"""Kept free beside the journal: on a full disk an upgrade can still note that it failed (fault 36)."""
 COMPACT_ABOVE = 1 << 20
 
 
@@ -36,20 +41,44 @@ class Journal:
             os.truncate(self._path, good)
         if good > COMPACT_ABOVE and self.record is not None:
             self._compact(entries, self.record.upgrade)
+        self._reserve()
         return self.record
 
     def append(self, entry: Entry) -> Record:
         """Durable when it returns. Refuses an entry that does not follow from what is there."""
         record = apply(self.record, entry)
+        check_follows(self.record, entry)
         before = self._chain
         line = self._line(entry)
+        fail_point(f"journal.{entry.kind}.{entry.phase}")
         try:
-            self._write(line)
+            self._write_somehow(line)
         except BaseException:
             self._chain = before
             raise
+        fail_point(f"journalled.{entry.kind}.{entry.phase}")
         self.record = record
         return record
+
+    def _write_somehow(self, line: bytes) -> None:
+        """With the reserved room, where there is no other."""
+        try:
+            self._write(line)
+        except OSError as error:
+            if error.errno not in FULL or not self._reserved.exists():
+                raise
+            self._reserved.unlink()
+            self._write(line)
+
+    @property
+    def _reserved(self) -> Path:
+        return self._path.with_suffix(".reserve")
+
+    def _reserve(self) -> None:
+        """Real bytes, so that no file system can make a hole of them (MACOS.md, 11)."""
+        if not self._reserved.exists():
+            with contextlib.suppress(OSError):
+                write_durable(self._reserved, os.urandom(RESERVE_BYTES))
 
     def _write(self, line: bytes) -> None:
         """The whole line or nothing of it: a disk that fills up must not leave half a line inside."""

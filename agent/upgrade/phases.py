@@ -20,6 +20,8 @@ class Phase(StrEnum):
     ATTESTED = "attested"
     GOOD = "good"
     SOAKING = "soaking"
+    REOPENING = "reopening"
+    """The gateway was closed to new work and not stopped: it is opened again, and the order dropped."""
     ROLLING_BACK = "rolling_back"
     DONE = "done"
     DROPPED = "dropped"
@@ -37,8 +39,7 @@ class Event(StrEnum):
 BEFORE_OUTAGE: Final = (Phase.CLAIMED, Phase.FROZEN, Phase.STAGED, Phase.VERIFIED)
 """While these run the old gateway serves: undoing them is forgetting them."""
 
-AFTER_DRAIN: Final = (
-    Phase.DRAINED,
+AFTER_STOP: Final = (
     Phase.SNAPSHOTTED,
     Phase.SWITCHED,
     Phase.MIGRATED,
@@ -48,18 +49,28 @@ AFTER_DRAIN: Final = (
     Phase.GOOD,
     Phase.SOAKING,
 )
-FORWARD: Final = (*BEFORE_OUTAGE, *AFTER_DRAIN)
+"""From the stop of the gateway on: undoing them is a rollback."""
+
+FORWARD: Final = (*BEFORE_OUTAGE, Phase.DRAINED, *AFTER_STOP)
+GOING_BACK: Final = (Phase.REOPENING, Phase.ROLLING_BACK)
 TERMINAL: Final = frozenset({Phase.DONE, Phase.DROPPED, Phase.ROLLED_BACK, Phase.STUCK})
 
 
 def _table() -> dict[tuple[Phase, Event], Phase]:
     moves: dict[tuple[Phase, Event], Phase] = {}
+    ways_back = {
+        **dict.fromkeys(BEFORE_OUTAGE, Phase.DROPPED),
+        Phase.DRAINED: Phase.REOPENING,
+        **dict.fromkeys(AFTER_STOP, Phase.ROLLING_BACK),
+    }
     for phase, after in zip(FORWARD, (*FORWARD[1:], Phase.DONE), strict=True):
-        back = Phase.DROPPED if phase in BEFORE_OUTAGE else Phase.ROLLING_BACK
+        back = ways_back[phase]
         moves[phase, Event.PASSED] = after
         moves[phase, Event.FAILED] = back
         moves[phase, Event.REQUESTED] = back
     moves[Phase.DONE, Event.REQUESTED] = Phase.ROLLING_BACK
+    moves[Phase.REOPENING, Event.PASSED] = Phase.DROPPED
+    moves[Phase.REOPENING, Event.FAILED] = Phase.ROLLING_BACK
     moves[Phase.ROLLING_BACK, Event.PASSED] = Phase.ROLLED_BACK
     moves[Phase.ROLLING_BACK, Event.FAILED] = Phase.STUCK
     return moves

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from agent.upgrade.phases import TERMINAL, Phase
+from agent.upgrade.phases import MOVES, TERMINAL, Event, Phase
 from shared.errors import RollcallError
 from shared.report import Target
 from shared.wire import Wire
@@ -72,6 +72,37 @@ def fold(entries: list[Entry]) -> Record | None:
     for entry in entries:
         record = apply(record, entry)
     return record
+
+
+_EVENTS = {
+    Status.PASSED: Event.PASSED,
+    Status.FAILED: Event.FAILED,
+    Status.REQUESTED: Event.REQUESTED,
+}
+
+
+def next_phase(record: Record) -> Phase:
+    """Where the table leads from here. Raises JournalError where it leads nowhere."""
+    event = _EVENTS.get(record.status)
+    following = None if event is None else MOVES.get((record.phase, event))
+    if following is None:
+        raise JournalError(f"no way on from {record.phase}, {record.status}")
+    return following
+
+
+def check_follows(record: Record | None, entry: Entry) -> None:
+    """Raises JournalError for an entry that the table does not allow after `record`. Only for what is
+    written: what an earlier version of the agent has written was right by its own table."""
+    if record is None or entry.kind is Kind.BEGIN:
+        return
+    if entry.kind is Kind.ENTER:
+        expected = next_phase(record)
+    else:
+        expected = record.phase
+        if entry.kind is not Kind.REQUEST and record.status is not Status.ENTERED:
+            raise JournalError(f"{entry.kind} of {entry.phase}, which is {record.status} already")
+    if entry.phase is not expected:
+        raise JournalError(f"{entry.kind} of {entry.phase}; {expected} is what follows")
 
 
 def apply(record: Record | None, entry: Entry) -> Record:

@@ -12,7 +12,7 @@ from agent.upgrade.context import Context, Deps
 from agent.upgrade.decide import Enter, Perform, Rest, decide
 from agent.upgrade.journal import Journal
 from agent.upgrade.lastgood import read_last_good
-from agent.upgrade.phases import FORWARD, Phase
+from agent.upgrade.phases import FORWARD, GOING_BACK, Phase
 from agent.upgrade.record import Entry, Kind, Record
 from agent.upgrade.steps import STEPS
 from agent.upgrade.steps.base import Step
@@ -75,10 +75,10 @@ class Runner:
             async with self._busy:
                 await self._append(record.upgrade, Kind.REQUEST, record.phase, {"reason": reason})
                 await self._run()
-        elif record is not None and record.phase is Phase.ROLLING_BACK and not running:
+        elif record is not None and record.phase in GOING_BACK and not running:
             await self.resume()
         else:
-            busy = record is not None and record.phase is Phase.ROLLING_BACK
+            busy = record is not None and record.phase in GOING_BACK
             raise ConflictError(
                 "it is rolling back already" if busy else "there is nothing to roll back from",
                 remedy="a rollback undoes the last finished upgrade, once",

@@ -107,9 +107,7 @@ class Snapshots:
         a crash starts the unfinished copies anew."""
         for leftover in self.bookmarks.folder(upgrade).glob("*.partial-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        saved = [
-            self._save(copy, original) for copy, original in self._places(upgrade, folders)
-        ]
+        saved = [self._save(copy, original) for copy, original in self._places(upgrade, folders)]
         sync_directory(self.bookmarks.folder(upgrade))
         return saved
 

@@ -26,6 +26,7 @@ from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Context, Deps
 from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record, Status
+from agent.upgrade.snapshots import Snapshots
 from agent.upgrade.steps.stage import Stage
 from scripts.minifleet.packages import pack_standin
 from scripts.minifleet.workspace import free_port
@@ -39,9 +40,9 @@ from shared.npm import Npm, find_tools
 from shared.release import Artifact, Release, parse_release
 from shared.scratch import give
 from tests.support.cage import PATH_ONLY, caged_tools, home_of, needs_root, open_place, shell
-from tests.unit.test_bookmark import bookmark_of
 from tests.unit.test_journal import TARGET
 from tests.unit.test_release import manifest
+from tests.unit.test_snapshots import bookmark_of
 
 VERSION = "2026.9.6"
 TOML = Path("agent.toml")
@@ -175,10 +176,10 @@ def test_settings_and_state_keep_their_owner(place: Path, nobody: Account) -> No
     apply_overlays(state, [{"gateway": {"mode": "local"}}], Path("/tree"))
     assert (state / CONFIG).stat().st_uid == nobody.uid
     (place / "bookmarks").mkdir()
-    bookmarks = Bookmarks(place / "bookmarks", str(place))
-    bookmark = bookmark_of(bookmarks, [state])
+    snapshots = Snapshots(Bookmarks(place / "bookmarks"), str(place))
+    bookmark = bookmark_of(snapshots, [state])
     (state / CONFIG).unlink()
-    bookmarks.restore(bookmark)
+    snapshots.restore(bookmark)
     for path in (state, state / CONFIG):
         assert (path.stat().st_uid, path.stat().st_gid) == (nobody.uid, nobody.gid)
 
@@ -287,7 +288,7 @@ async def context_of(place: Path, layout: Layout, nobody: Account, config: Agent
         attestors=nothing,
         alarm=nothing,
         weight=nothing,
-        bookmarks=nothing,
+        snapshots=nothing,
         progress=lambda text: None,
     )
     target = TARGET.model_copy(update={"release": release.id})
@@ -369,8 +370,8 @@ def test_a_link_that_the_account_plants_before_the_rollback_is_refused(
     state, victim = home / ".openclaw", place / "victim"
     victim.mkdir(mode=0o755)
     (place / "bookmarks").mkdir()
-    bookmarks = Bookmarks(place / "bookmarks", str(place))
-    bookmark = bookmark_of(bookmarks, [state])
+    snapshots = Snapshots(Bookmarks(place / "bookmarks"), str(place))
+    bookmark = bookmark_of(snapshots, [state])
     for plant in (
         f"mv {state} {home}/away; ln -s {victim} {state}",
         f"rm {state}; mv {home}/away {state}; ln -s {victim} {state}.restored",
@@ -378,5 +379,5 @@ def test_a_link_that_the_account_plants_before_the_rollback_is_refused(
     ):
         assert shell(nobody, plant) == 0
         with pytest.raises(UntrustedError):
-            bookmarks.restore(bookmark)
+            snapshots.restore(bookmark)
     assert list(victim.iterdir()) == []

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from agent.upgrade.decide import Rest, decide
 from agent.upgrade.journal import Journal
 from agent.upgrade.phases import FORWARD, MOVES, TERMINAL, Event, Phase
-from agent.upgrade.record import Entry, JournalError, Kind, Record
+from agent.upgrade.record import Entry, JournalError, Kind, Record, Status, next_phase
 from shared.report import Target
 
 TARGET = Target(
@@ -67,7 +70,11 @@ def test_cut_at_every_byte_it_still_loads_a_prefix(tmp_path: Path) -> None:
         seen.add(record.phase if record else None)
         assert cut.read_bytes() == raw[: raw.rfind(b"\n", 0, size) + 1]
         if record is not None:
-            journal.append(entry(Kind.FAIL, record.phase, reason="x"))
+            entered = record.status is Status.ENTERED
+            after = (
+                entry(Kind.FAIL, record.phase) if entered else entry(Kind.ENTER, next_phase(record))
+            )
+            journal.append(after)
             assert Journal(cut).load() == journal.record
     assert seen >= {None, Phase.CLAIMED, Phase.FROZEN, Phase.STAGED}
 
@@ -103,6 +110,16 @@ def test_entries_that_do_not_follow_are_refused(tmp_path: Path) -> None:
         journal.append(second)
     with pytest.raises(JournalError, match="never began"):
         journal.append(second.model_copy(update={"kind": Kind.PASS}))
+    for wrong in (
+        entry(Kind.ENTER, Phase.SWITCHED),
+        entry(Kind.PASS, Phase.STAGED),
+        entry(Kind.REQUEST, Phase.GOOD),
+    ):
+        with pytest.raises(JournalError, match="is what follows"):
+            journal.append(wrong)
+    journal.append(entry(Kind.PASS, Phase.FROZEN))
+    with pytest.raises(JournalError, match="passed already"):
+        journal.append(entry(Kind.PASS, Phase.FROZEN))
 
 
 def test_a_long_journal_is_compacted_to_the_last_upgrade(tmp_path: Path) -> None:
@@ -144,7 +161,23 @@ def test_every_way_through_the_table_ends() -> None:
 def test_a_failure_before_the_outage_only_drops_the_order() -> None:
     for phase in FORWARD:
         early = phase in (Phase.CLAIMED, Phase.FROZEN, Phase.STAGED, Phase.VERIFIED)
-        assert MOVES[phase, Event.FAILED] is (Phase.DROPPED if early else Phase.ROLLING_BACK)
+        back = Phase.REOPENING if phase is Phase.DRAINED else Phase.ROLLING_BACK
+        assert MOVES[phase, Event.FAILED] is (Phase.DROPPED if early else back)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_on_a_full_disk_the_reserve_takes_the_last_words(tmp_path: Path) -> None:
+    """Fault 36, on a real file system of one megabyte."""
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], check=True)
+    try:
+        journal = write(tmp_path / "upgrade.log", good_story()[:3])
+        with contextlib.suppress(OSError), (tmp_path / "ballast").open("wb") as ballast:
+            while ballast.write(b"x" * 4096):
+                ballast.flush()
+        record = journal.append(entry(Kind.FAIL, Phase.FROZEN, reason="no space left " * 400))
+        assert Journal(tmp_path / "upgrade.log").load() == record
+    finally:
+        subprocess.run(["/bin/umount", tmp_path], check=True)
 
 
 def test_never_rolled_back_twice() -> None:

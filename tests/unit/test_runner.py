@@ -15,7 +15,7 @@ from agent.upgrade.context import Context, Deps, StepFailed
 from agent.upgrade.decide import Nothing, Start, Wait, admit
 from agent.upgrade.journal import Journal
 from agent.upgrade.lastgood import note_good, raise_bound, read_last_good
-from agent.upgrade.phases import AFTER_DRAIN, BEFORE_OUTAGE, FORWARD, Phase
+from agent.upgrade.phases import AFTER_STOP, FORWARD, GOING_BACK, Phase
 from agent.upgrade.runner import Runner
 from agent.upgrade.steps.base import Evidence, Step
 from shared.clock import SystemClock
@@ -69,7 +69,7 @@ class FewDeps:
 
 
 def runner(path: Path, world: World) -> Runner:
-    steps = {phase: FakeStep(phase, world) for phase in (*FORWARD, Phase.ROLLING_BACK)}
+    steps = {phase: FakeStep(phase, world) for phase in (*FORWARD, *GOING_BACK)}
     journal = Journal(path)
     journal.load()
     deps = cast(Deps, FewDeps(Layout(path.parent)))
@@ -105,8 +105,9 @@ async def test_a_failed_phase_drops_the_order_or_rolls_back(path: Path, where: P
     world = World(fail={where})
     moved = await reload(path, world)
     await moved.begin(TARGET, "x")
-    rolled = where in AFTER_DRAIN
+    rolled = where in AFTER_STOP
     assert (world.did[-1] is Phase.ROLLING_BACK) == rolled
+    assert (world.did[-1] is Phase.REOPENING) == (where is Phase.DRAINED)
     assert phase(moved) is (Phase.ROLLED_BACK if rolled else Phase.DROPPED)
     assert moved.record is not None
     assert "was told to fail" in moved.record.reason
@@ -124,9 +125,13 @@ async def test_a_rollback_that_fails_is_stuck_with_both_reasons(path: Path) -> N
     assert "rolling_back" in moved.record.reason
 
 
-@pytest.mark.parametrize("where", [*FORWARD, Phase.ROLLING_BACK])
+CAUSES = {Phase.ROLLING_BACK: {Phase.ATTESTED}, Phase.REOPENING: {Phase.DRAINED}}
+ENDS = {Phase.ROLLING_BACK: Phase.ROLLED_BACK, Phase.REOPENING: Phase.DROPPED}
+
+
+@pytest.mark.parametrize("where", [*FORWARD, *GOING_BACK])
 async def test_killed_in_a_phase_it_enters_that_phase_again(path: Path, where: Phase) -> None:
-    world = World(hang=where, fail={Phase.ATTESTED} if where is Phase.ROLLING_BACK else set())
+    world = World(hang=where, fail=CAUSES.get(where, set()))
     first = asyncio.create_task((await reload(path, world)).begin(TARGET, "x"))
     await world.hanging.wait()
     first.cancel()
@@ -137,10 +142,10 @@ async def test_killed_in_a_phase_it_enters_that_phase_again(path: Path, where: P
     await again.resume()
     assert world.did.count(where) == 2
     assert all(world.did.count(other) == 1 for other in set(world.did) - {where})
-    assert phase(again) is (Phase.ROLLED_BACK if world.fail else Phase.DONE)
+    assert phase(again) is ENDS.get(where, Phase.DONE)
 
 
-@pytest.mark.parametrize("where", [*BEFORE_OUTAGE, *AFTER_DRAIN])
+@pytest.mark.parametrize("where", FORWARD)
 async def test_an_operator_can_take_it_back_in_any_phase(path: Path, where: Phase) -> None:
     world = World(hang=where)
     moved = await reload(path, world)
@@ -148,11 +153,11 @@ async def test_an_operator_can_take_it_back_in_any_phase(path: Path, where: Phas
     await world.hanging.wait()
     record = await moved.roll_back("an operator asked")
     await upgrade
-    assert record.phase is (Phase.DROPPED if where in BEFORE_OUTAGE else Phase.ROLLED_BACK)
+    assert record.phase is (Phase.ROLLED_BACK if where in AFTER_STOP else Phase.DROPPED)
     assert record.reason == "an operator asked"
 
 
-@pytest.mark.parametrize("where", [Phase.STAGED, Phase.RESTARTED, Phase.SOAKING])
+@pytest.mark.parametrize("where", [Phase.STAGED, Phase.DRAINED, Phase.RESTARTED, Phase.SOAKING])
 async def test_an_operator_can_take_it_back_when_no_agent_runs(path: Path, where: Phase) -> None:
     world = World(hang=where)
     first = asyncio.create_task((await reload(path, world)).begin(TARGET, "x"))
@@ -160,7 +165,7 @@ async def test_an_operator_can_take_it_back_when_no_agent_runs(path: Path, where
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     record = await (await reload(path, world)).roll_back("the agent does not come up")
-    assert record.phase is (Phase.DROPPED if where in BEFORE_OUTAGE else Phase.ROLLED_BACK)
+    assert record.phase is (Phase.ROLLED_BACK if where in AFTER_STOP else Phase.DROPPED)
 
 
 async def test_a_surprise_in_a_step_is_a_failed_phase(path: Path) -> None:

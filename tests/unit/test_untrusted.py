@@ -9,10 +9,11 @@ import pytest
 
 from agent.openclaw.settings import CONFIG, apply_overlays, last_touched_version, read_settings
 from agent.openclaw.tree import SEAL, hash_tree, read_seal
-from agent.upgrade.bookmark import CHECKED, WHOLE, Bookmarks
+from agent.upgrade.bookmark import Bookmarks
+from agent.upgrade.snapshots import CHECKED, WHOLE, Snapshots
 from shared.errors import TooLargeError, UntrustedError
 from shared.untrusted import Folder
-from tests.unit.test_bookmark import bookmark_of, make_state, spoil
+from tests.unit.test_snapshots import bookmark_of, make_state, spoil
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bookmarks(tmp_path: Path) -> Bookmarks:
+def snapshots(tmp_path: Path) -> Snapshots:
     (tmp_path / "bookmarks").mkdir()
-    return Bookmarks(tmp_path / "bookmarks", str(tmp_path))
+    return Snapshots(Bookmarks(tmp_path / "bookmarks"), str(tmp_path))
 
 
 def test_a_file_is_read_and_replaced_and_keeps_its_mode(state: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_link_on_the_way_is_followed_only_where_root_alone_can_write(
 
 @pytest.mark.parametrize("place", ["state", "parent", "file"])
 def test_a_snapshot_is_never_of_what_a_link_leads_to(
-    bookmarks: Bookmarks, tmp_path: Path, outside: Path, place: str
+    snapshots: Snapshots, tmp_path: Path, outside: Path, place: str
 ) -> None:
     holder = tmp_path / "holder"
     holder.mkdir(mode=0o777)
@@ -146,46 +147,46 @@ def test_a_snapshot_is_never_of_what_a_link_leads_to(
         work.parent.mkdir()
         work.write_text("a file")
     with pytest.raises(UntrustedError):
-        bookmark_of(bookmarks, [work])
+        bookmark_of(snapshots, [work])
 
 
 @pytest.mark.parametrize("suffix", ["", ".restored", ".failed-u1"])
 def test_a_link_planted_where_the_state_is_restored_is_refused(
-    bookmarks: Bookmarks, state: Path, outside: Path, suffix: str
+    snapshots: Snapshots, state: Path, outside: Path, suffix: str
 ) -> None:
-    bookmark = bookmark_of(bookmarks, [state])
+    bookmark = bookmark_of(snapshots, [state])
     spoil(state)
     if not suffix:
         state.rename(state.with_name("away"))
     state.with_name(f"{state.name}{suffix}").symlink_to(outside)
     before = hash_tree(outside), hash_tree(state)
     with pytest.raises(UntrustedError, match="is a link"):
-        bookmarks.restore(bookmark)
+        snapshots.restore(bookmark)
     assert (hash_tree(outside), hash_tree(state)) == before
 
 
-def test_a_planted_copy_is_not_taken_for_ours(bookmarks: Bookmarks, state: Path) -> None:
+def test_a_planted_copy_is_not_taken_for_ours(snapshots: Snapshots, state: Path) -> None:
     """A gateway that knows the names must not choose what is restored."""
-    bookmark = bookmark_of(bookmarks, [state])
+    bookmark = bookmark_of(snapshots, [state])
     room = state.with_name(f"{state.name}.restored")
     (room / WHOLE).mkdir(parents=True)
     (room / CHECKED).mkdir()
     room.chmod(0o755)
     with pytest.raises(UntrustedError, match="not the agent's own"):
-        bookmarks.restore(bookmark)
+        snapshots.restore(bookmark)
 
 
 def test_a_planted_failed_folder_does_not_keep_the_state_from_coming_back(
-    bookmarks: Bookmarks, state: Path
+    snapshots: Snapshots, state: Path
 ) -> None:
     before = hash_tree(state)
-    bookmark = bookmark_of(bookmarks, [state])
+    bookmark = bookmark_of(snapshots, [state])
     spoil(state)
     state.with_name(f"{state.name}.failed-u1").mkdir()
-    kept = bookmarks.restore(bookmark)
+    kept = snapshots.restore(bookmark)
     assert hash_tree(state) == before
     assert (Path(kept[0]) / "new.sqlite").exists()
-    assert bookmarks.restore(bookmark) == kept, "the second time nothing is left to do"
+    assert snapshots.restore(bookmark) == kept, "the second time nothing is left to do"
 
 
 def test_a_tree_is_hashed_without_following_or_waiting(tmp_path: Path, outside: Path) -> None:

@@ -12,6 +12,7 @@ from agent.upgrade.steps.drain import Drain
 from agent.upgrade.steps.freeze import Freeze
 from agent.upgrade.steps.migrate import Migrate
 from agent.upgrade.steps.prove import Prove
+from agent.upgrade.steps.reopen import Reopen
 from agent.upgrade.steps.restart import Restart
 from agent.upgrade.steps.rollback import RollBack
 from agent.upgrade.steps.settle import Settle
@@ -35,6 +36,7 @@ _ALL: tuple[Step, ...] = (
     Attest(),
     Settle(),
     Soak(),
+    Reopen(),
     RollBack(),
 )
 STEPS: Final[dict[Phase, Step]] = {step.phase: step for step in _ALL}

@@ -1,26 +1,31 @@
-"""drained: no new traffic, and the work in hand is finished, as far as the deadline allows."""
+"""drained: no new traffic, and the work in hand is finished, or what the policy says at the deadline."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from agent.config import DrainPolicy
 from agent.openclaw.gateway import suspend
-from agent.upgrade.context import Context
+from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.errors import CommandError
+from shared.failpoint import fail_point
 from shared.versions import OpenClawVersion
 
 HAS_SUSPEND = OpenClawVersion("2026.8.1")
 WAIT_S = 20.0
-POLL_S = 2.0
+POLL_S = 1.0
+SHOWN = 3
 
 
 class Drain:
     phase: ClassVar = Phase.DRAINED
 
     async def done(self, context: Context) -> Evidence | None:
-        """Nothing runs, so nothing has to be drained: a first install, or a gateway that is down."""
+        """Nothing has to be drained: the gateway keeps running, or there is none."""
+        if not context.moves:
+            return {"drained": False, "left": [], "suspended": False}
         if await context.deps.service.alive() is None:
             await context.deps.weight.set(0)
             return {"drained": True, "left": [], "suspended": False}
@@ -30,33 +35,41 @@ class Drain:
         deps = context.deps
         await deps.weight.set(0)
         deps.progress("no new traffic; waiting for what is in hand")
-        ends = deps.clock.monotonic() + deps.config.upgrade.drain_timeout
-        can_suspend = self._can_suspend(context)
-        blockers: list[str] = ["not asked yet"]
-        while blockers and deps.clock.monotonic() < ends:
-            try:
-                if can_suspend:
-                    blockers = await self._suspend(context)
-                else:
-                    blockers = await self._poll(context)
-            except CommandError as error:
-                blockers = [str(error)]
-            if blockers:
-                deps.progress(f"waiting for {blockers[0][:200]}")
-                await deps.clock.sleep(POLL_S)
-        return {"drained": not blockers, "left": blockers, "suspended": can_suspend}
+        limit, policy = deps.config.upgrade.drain_timeout, deps.config.upgrade.drain_policy
+        ends = deps.clock.monotonic() + limit
+        while blockers := await self._ask(context, ends - deps.clock.monotonic()):
+            shown = ", ".join(blockers[:SHOWN])[:300]
+            late = deps.clock.monotonic() - ends
+            if late >= 0 and policy is DrainPolicy.ABORT:
+                raise StepFailed(
+                    f"still in hand after {limit:.0f} s: {shown}",
+                    remedy="set the target again when it is quieter; upgrade.drain_policy in"
+                    " agent.toml may say force or wait",
+                )
+            if late >= 0 and policy is DrainPolicy.FORCE:
+                break
+            when = f"{-late:.0f} s left" if late < 0 else f"{late:.0f} s over the deadline"
+            deps.progress(f"waiting for {shown}; {when}")
+            await deps.clock.sleep(POLL_S)
+        fail_point("drain.quiet")
+        return {"drained": not blockers, "left": blockers, "suspended": can_suspend(context)}
 
-    def _can_suspend(self, context: Context) -> bool:
-        before = context.record.fact(Phase.CLAIMED, "version_before")
-        return before is not None and OpenClawVersion(before) >= HAS_SUSPEND
-
-    async def _suspend(self, context: Context) -> list[str]:
-        """The lease of 120 s reopens by itself, so an upgrade that dies here leaves nothing shut."""
+    async def _ask(self, context: Context, left_s: float) -> list[str]:
+        """What is still in hand; empty once the gateway takes nothing new and has nothing left. A gateway
+        that does not answer counts as busy: what it does is not known."""
         openclaw = context.deps.openclaw(context.deps.layout.current)
-        answer = await suspend(openclaw, context.record.upgrade, wait_s=WAIT_S)
-        return list(answer.blockers)
+        try:
+            if can_suspend(context):
+                wait_s = max(0.0, min(WAIT_S, left_s))
+                answer = await suspend(openclaw, context.record.upgrade, wait_s=wait_s)
+                return list(answer.blockers)
+            queue = await context.deps.gateway.queue(openclaw)
+            return [] if queue.safe else list(queue.blockers) or [f"{queue.active} tasks"]
+        except CommandError as error:
+            return [error.message]
 
-    async def _poll(self, context: Context) -> list[str]:
-        openclaw = context.deps.openclaw(context.deps.layout.current)
-        queue = await context.deps.gateway.queue(openclaw)
-        return [] if queue.safe else list(queue.blockers) or [f"{queue.active} tasks"]
+
+def can_suspend(context: Context) -> bool:
+    """The lease of 120 s reopens by itself, so an upgrade that dies here leaves nothing shut."""
+    before = context.record.fact(Phase.CLAIMED, "version_before")
+    return before is not None and OpenClawVersion(before) >= HAS_SUSPEND

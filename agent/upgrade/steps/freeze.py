@@ -31,6 +31,9 @@ class Freeze:
             weight=deps.weight.get(),
             readiness=readiness.model_dump(mode="json"),
             installed=installed,
+            lock_sha256=readiness.comparable.lock_sha256,
+            tree_sha256=readiness.comparable.tree_sha256,
+            plugins=readiness.comparable.plugins,
         )
         await asyncio.to_thread(deps.bookmarks.write, bookmark)
         return {

@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+from agent.openclaw.doctor import fix
 from agent.openclaw.settings import CONFIG, apply_overlays, last_touched_version
-from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.context import Context, StepFailed, needs_fix
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
+from shared.failpoint import fail_point
 from shared.release import Migration
-
-FIX = ("doctor", "--fix", "--non-interactive")
-ATTEMPTS = 2
-"""2026.9.6 can refuse one step on its first run over state that 2026.7.35's own `doctor --fix` has
-touched, and finishes on the second; a state that two runs do not carry over is restored."""
 
 
 class Migrate:
     phase: ClassVar = Phase.MIGRATED
 
     async def done(self, context: Context) -> Evidence | None:
-        return None
+        return None if context.moves else {"fix_runs": 0, "overlays": 0, "migrations": []}
 
     async def act(self, context: Context) -> Evidence:
         deps, release = context.deps, context.signed()
@@ -32,10 +29,13 @@ class Migrate:
                 remedy="configure OpenClaw on this node first (openclaw configure)",
             )
         touched = await asyncio.to_thread(last_touched_version, state)
-        before = context.record.fact(Phase.CLAIMED, "version_before")
         runs = 0
-        if {touched, before} - {None, release.manifest.openclaw}:
-            runs = await self._fix(context)
+        rehearsed = context.record.fact(Phase.VERIFIED, "rehearsed")
+        if needs_fix(context, touched) and (rehearsed is None or rehearsed["fix_runs"] > 0):
+            deps.progress("migrating state (openclaw doctor --fix)")
+            openclaw = deps.openclaw(deps.layout.current)
+            runs = await fix(openclaw, timeout_s=deps.config.upgrade.migrate_timeout)
+            fail_point("migrate.fixed")
         overlays = release.manifest.overlays_for(deps.role)
         await asyncio.to_thread(apply_overlays, state, overlays, context.tree)
         migrations = [await self._migrate(context, each) for each in release.manifest.migrations]
@@ -55,15 +55,3 @@ class Migrate:
         if output.code != 0:
             raise StepFailed(f"migration {migration.id} failed: {output.last_line()}")
         return migration.id
-
-    async def _fix(self, context: Context) -> int:
-        deps = context.deps
-        openclaw = deps.openclaw(deps.layout.current)
-        for attempt in range(1, ATTEMPTS + 1):
-            deps.progress("migrating state (openclaw doctor --fix)")
-            output = await openclaw.run(*FIX, timeout_s=deps.config.upgrade.migrate_timeout)
-            if output.code == 0:
-                return attempt
-        if output.timed_out:
-            raise StepFailed("openclaw doctor --fix did not end in time")
-        raise StepFailed(f"openclaw doctor --fix failed ({output.code}): {output.last_line()}")

@@ -7,18 +7,22 @@ a crash. When even this fails the node is `stuck`, and whichever tree starts is 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import ClassVar
 
 import structlog
 
+from agent.openclaw.tree import read_seal
 from agent.upgrade.bookmark import Bookmark
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.lastgood import note_good
+from agent.upgrade.loss import count_loss, describe_loss
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from agent.upgrade.steps.restart import outage, start_and_wait
 from agent.upgrade.steps.snapshot import wait_port_free
 from shared.durable import remove_link, switch_link
+from shared.failpoint import fail_point
 from shared.messages import RedKind
 
 log = structlog.get_logger()
@@ -49,43 +53,83 @@ class RollBack:
             log.exception("red not raised", kind=kind)
 
     async def _undo(self, context: Context) -> Evidence:
+        """What can fail without having stopped anything comes first: then the gateway stays up (fault 13)."""
         deps, record = context.deps, context.record
         bookmark = await asyncio.to_thread(deps.bookmarks.read, record.upgrade)
         if bookmark is None:
             raise StepFailed("the bookmark of this upgrade is gone")
+        previous = None if bookmark.previous is None else deps.tree(bookmark.previous)
+        if previous is not None and await asyncio.to_thread(read_seal, previous) is None:
+            raise StepFailed(f"the previous tree {previous} is gone")
+        if not bookmark.folders:
+            return await self._link_back(context, bookmark, previous)
+        lost = await count_loss(context, bookmark)
+        deps.progress(f"rolling back; {describe_loss(lost)}")
+        await asyncio.to_thread(deps.snapshots.prepare, bookmark)
         stopped = deps.clock.now()
         deps.progress("stopping the gateway")
         await deps.service.stop(deps.config.gateway.stop_timeout)
+        fail_point("rollback.stopped")
         deps.readiness.forget()
         await wait_port_free(deps)
-        kept = await self._restore(context, bookmark) if bookmark.folders else []
+        kept = await self._restore(context, bookmark, previous)
         await deps.weight.set(bookmark.weight)
-        if bookmark.previous is None:
-            return {"running": None, "kept": kept, "outage_s": None}
+        about = {"kept": kept, "lost": lost.model_dump(mode="json")}
+        if previous is None:
+            return {"running": None, "outage_s": None, **about}
+        ready = await self._start(context, bookmark)
+        return {
+            "running": bookmark.previous_version,
+            "outage_s": _outage(context, stopped, ready),
+            **about,
+        }
+
+    async def _start(self, context: Context, bookmark: Bookmark) -> float:
+        """When it was ready. Raises StepFailed when it is not what ran before."""
+        deps = context.deps
         deps.progress("starting the previous release")
         await start_and_wait(deps)
         ready = deps.clock.now()
         version = await deps.gateway.running_version(deps.openclaw(deps.layout.current))
         if version != bookmark.previous_version:
             raise StepFailed(f"{version} is running, not {bookmark.previous_version}")
-        await asyncio.to_thread(note_good, deps.layout.home, bookmark.previous, ready)
+        if bookmark.previous is not None:
+            await asyncio.to_thread(note_good, deps.layout.home, bookmark.previous, ready)
         await deps.readiness.refresh()
-        return {"running": version, "kept": kept, "outage_s": _outage(context, stopped, ready)}
+        return ready
 
-    async def _restore(self, context: Context, bookmark: Bookmark) -> list[str]:
-        """Only once the snapshot is whole: before that neither link nor state was changed. State first:
-        should it fail, the new tree stands on the state that it has migrated, and can start."""
+    async def _link_back(
+        self, context: Context, bookmark: Bookmark, previous: Path | None
+    ) -> Evidence:
+        """The state was never touched: the gateway goes on where it runs, and is started where it was
+        stopped for a snapshot that did not come about."""
         deps = context.deps
-        previous = None if bookmark.previous is None else deps.tree(bookmark.previous)
-        if previous is not None and not previous.is_dir():
-            raise StepFailed(f"the previous tree {previous} is gone")
-        deps.progress("restoring state and workspaces")
-        kept = await asyncio.to_thread(deps.bookmarks.restore, bookmark)
-        if previous is None:
-            await asyncio.to_thread(remove_link, deps.layout.current)
-        else:
-            await asyncio.to_thread(switch_link, deps.layout.current, previous)
+        await self._point(context, previous)
+        await deps.weight.set(bookmark.weight)
+        about: Evidence = {"running": bookmark.previous_version, "kept": [], "outage_s": None}
+        if previous is not None and await deps.service.alive() is None:
+            await self._start(context, bookmark)
+        elif bookmark.previous is not None:
+            now = deps.clock.now()
+            await asyncio.to_thread(note_good, deps.layout.home, bookmark.previous, now)
+        return about
+
+    async def _restore(
+        self, context: Context, bookmark: Bookmark, previous: Path | None
+    ) -> list[str]:
+        """State first: should it fail, the new tree stands on the state that it has migrated, and can
+        start."""
+        context.deps.progress("restoring state and workspaces")
+        kept = await asyncio.to_thread(context.deps.snapshots.restore, bookmark)
+        await self._point(context, previous)
         return kept
+
+    async def _point(self, context: Context, previous: Path | None) -> None:
+        current = context.deps.layout.current
+        if previous is None:
+            await asyncio.to_thread(remove_link, current)
+        elif not (current.is_symlink() and current.resolve() == previous.resolve()):
+            await asyncio.to_thread(switch_link, current, previous)
 
     async def _leave_something_running(self, context: Context) -> None:
         deps = context.deps

@@ -1,4 +1,4 @@
-"""snapshotted: the gateway is stopped, and everything it may write is copied. The outage begins."""
+"""snapshotted: the gateway is stopped, and the copy of what it writes is brought up to date. The outage begins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from agent.openclaw.gateway import Gate
 from agent.upgrade.context import Context, Deps, StepFailed
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
+from shared.failpoint import fail_point
 
 PORT_FREE_S = 30.0
 
@@ -17,23 +18,27 @@ class Snapshot:
     phase: ClassVar = Phase.SNAPSHOTTED
 
     async def done(self, context: Context) -> Evidence | None:
-        return None
+        return None if context.moves else {"stopped_at": None, "folders": []}
 
     async def act(self, context: Context) -> Evidence:
         deps, upgrade = context.deps, context.record.upgrade
-        served = await deps.service.alive() is not None
-        stopped = deps.clock.now()
-        deps.progress("stopping the gateway")
-        await deps.service.stop(deps.config.gateway.stop_timeout)
-        deps.readiness.forget()
-        await wait_port_free(deps)
-        deps.progress("copying state and workspaces")
         bookmark = await asyncio.to_thread(deps.bookmarks.read, upgrade)
         if bookmark is None:
             raise StepFailed("the bookmark of this upgrade is gone")
         gateway = deps.config.gateway
         folders = [gateway.state, *gateway.workspaces]
-        saved = await asyncio.to_thread(deps.bookmarks.snapshot, upgrade, folders)
+        served = await deps.service.alive() is not None
+        if served and not deps.snapshots.is_warm(upgrade):
+            deps.progress("copying state and workspaces while the gateway serves")
+            await asyncio.to_thread(deps.snapshots.warm, upgrade, folders)
+        stopped = deps.clock.now()
+        deps.progress("stopping the gateway")
+        await deps.service.stop(gateway.stop_timeout)
+        fail_point("snapshot.stopped")
+        deps.readiness.forget()
+        await wait_port_free(deps)
+        deps.progress("copying what has changed since")
+        saved = await asyncio.to_thread(deps.snapshots.snapshot, upgrade, folders)
         complete = bookmark.model_copy(update={"folders": saved})
         await asyncio.to_thread(deps.bookmarks.write, complete)
         return {

@@ -8,6 +8,7 @@ from typing import ClassVar
 from agent.openclaw.tree import LOCK, read_in, verify_tree
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.phases import Phase
+from agent.upgrade.prepare import prepare
 from agent.upgrade.steps.base import Evidence
 from shared.lock import parse_lock
 from shared.release import CORE
@@ -36,4 +37,5 @@ class Verify:
             )
         if reason := deps.alarm.frozen():
             raise StepFailed(f"this node was frozen meanwhile by {reason}")
-        return {"tree_sha256": seal.tree_sha256, "files": seal.files, "version": version}
+        about = {"tree_sha256": seal.tree_sha256, "files": seal.files, "version": version}
+        return {**about, **await prepare(context)}
