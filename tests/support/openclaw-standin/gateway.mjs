@@ -4,7 +4,7 @@ import http from "node:http";
 import path from "node:path";
 import fs from "node:fs";
 import { pathToFileURL } from "node:url";
-import { compareVersions, isNew, readConfig, schema, stateSchema, version, writeState } from "./settings.mjs";
+import { busyWith, compareVersions, isNew, readConfig, schema, stateSchema, version, writeState } from "./settings.mjs";
 
 const SUSPEND_MS = 120000;
 const STARTUP_MS = 150;
@@ -123,11 +123,13 @@ class Gateway {
       case "status":
         return { runtimeVersion: version, tasks: { total: 0, active: 0, byStatus: { queued: 0, running: 0 } } };
       case "gateway.restart.preflight":
+        if (busyWith().length) return { safe: false, counts: { ...idle, totalActive: 1 }, blockers: busyWith(), summary: "busy" };
         return { safe: true, counts: idle, blockers: [], summary: "safe to restart now" };
       case "suspend": {
         if (this.suspended() && this.suspension.request !== params.request) {
           return { ok: false, error: { type: "gateway_request_error", code: "UNAVAILABLE", details: { reason: "gateway-suspension-conflict" } } };
         }
+        if (busyWith().length) return { status: "busy", retryAfterMs: 1000, blockers: busyWith() };
         const id = this.suspension?.id ?? crypto.randomUUID();
         this.suspension = { id, request: params.request, expiresAtMs: Date.now() + SUSPEND_MS };
         return { status: "ready", suspensionId: id, expiresAtMs: this.suspension.expiresAtMs, activeCount: 0, blockers: [], requestId: params.request };

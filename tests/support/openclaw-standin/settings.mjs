@@ -6,8 +6,14 @@ import path from "node:path";
 const manifest = JSON.parse(fs.readFileSync(new URL("./package.json", import.meta.url), "utf8"));
 export const version = manifest.version;
 export const schema = manifest.openclaw?.schemaVersions?.state ?? 1;
-export const stateDir = path.join(os.homedir(), ".openclaw");
-export const configPath = path.join(stateDir, "openclaw.json");
+export const stateDir = process.env.OPENCLAW_STATE_DIR ?? path.join(os.homedir(), ".openclaw");
+export const configPath = process.env.OPENCLAW_CONFIG_PATH ?? path.join(stateDir, "openclaw.json");
+/** What is in hand, as a test has written it; nothing when the file is not there. */
+export function busyWith() {
+  const file = path.join(stateDir, "busy");
+  return fs.existsSync(file) ? [{ kind: "agent-run", count: 1, message: fs.readFileSync(file, "utf8").trim() }] : [];
+}
+
 const statePath = path.join(stateDir, "state", "schema.json");
 
 const [year, month, patch] = version.split(/[.-]/).map(Number);
