@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from aiohttp import web
+from pydantic import Field, StringConstraints
 
+from agent.upgrade.keeper import Keeper
 from shared.errors import BadInputError
 from shared.http import application, read_wire, wire_response
 from shared.messages import Verdict
 from shared.readiness import ReadinessDocument
-from shared.report import NodeReport
+from shared.report import NodeReport, RollbackPlan
 from shared.wire import Reason, Wire
 
 MAX_NONCE = 64
@@ -26,6 +28,18 @@ class ClearRequest(Wire):
     reason: Reason
 
 
+class PruneRequest(Wire):
+    """Without limits the usual ones of agent.toml hold."""
+
+    count: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    days: Annotated[float, Field(ge=0, le=36_500)] | None = None
+    dry_run: bool = False
+
+
+class UnblockRequest(Wire):
+    release: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{4,64}|all)$")]
+
+
 class Facade(Protocol):
     """What the doors need of the daemon."""
 
@@ -35,6 +49,14 @@ class Facade(Protocol):
     async def roll_back(self, reason: str) -> NodeReport: ...
     async def clear(self, key: str, reason: str) -> None: ...
     async def change_keys(self) -> str: ...
+
+
+class Controls(Facade, Protocol):
+    """What the private door needs besides."""
+
+    @property
+    def keeper(self) -> Keeper: ...
+    async def plan_rollback(self) -> RollbackPlan: ...
 
 
 def reading_app(facade: Facade) -> web.Application:
@@ -74,7 +96,7 @@ def readiness_route(facade: Facade) -> Callable[[web.Request], Awaitable[web.Str
     return readiness
 
 
-def control_app(facade: Facade) -> web.Application:
+def control_app(facade: Controls) -> web.Application:
     """On `agent.sock`, mode 0600: whoever may open it is this node's administrator."""
     app = application()
 
@@ -87,6 +109,9 @@ def control_app(facade: Facade) -> web.Application:
         await facade.clear(asked.key, asked.reason)
         return web.json_response({"cleared": asked.key})
 
+    async def rollback_plan(_: web.Request) -> web.Response:
+        return wire_response(await facade.plan_rollback())
+
     async def change_keys(_: web.Request) -> web.Response:
         return web.json_response({"keyid": await facade.change_keys()})
 
@@ -97,8 +122,38 @@ def control_app(facade: Facade) -> web.Application:
         return wire_response(facade.document())
 
     app.router.add_post("/v1/rollback", rollback)
+    app.router.add_get("/v1/rollback", rollback_plan)
+    _add_keeper(app, facade.keeper)
     app.router.add_post("/v1/clear", clear)
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/readiness", readiness)
     return app
+
+
+def _add_keeper(app: web.Application, keeper: Keeper) -> None:
+    async def bookmarks(_: web.Request) -> web.Response:
+        found = await keeper.bookmarks()
+        return web.json_response({"bookmarks": [each.model_dump(mode="json") for each in found]})
+
+    async def bookmark(request: web.Request) -> web.Response:
+        return wire_response(await keeper.show(request.match_info["upgrade"]))
+
+    async def prune(request: web.Request) -> web.Response:
+        asked = await read_wire(request, PruneRequest)
+        keeping = keeper.keeping(asked.count, asked.days)
+        return web.json_response({"pruned": await keeper.prune(keeping, dry_run=asked.dry_run)})
+
+    async def blocklist(_: web.Request) -> web.Response:
+        found = await keeper.blocklist()
+        return web.json_response({"blocked": [each.model_dump(mode="json") for each in found]})
+
+    async def unblock(request: web.Request) -> web.Response:
+        asked = await read_wire(request, UnblockRequest)
+        return web.json_response({"cleared": await keeper.unblock(asked.release)})
+
+    app.router.add_get("/v1/bookmarks", bookmarks)
+    app.router.add_get("/v1/bookmarks/{upgrade}", bookmark)
+    app.router.add_post("/v1/bookmarks/prune", prune)
+    app.router.add_get("/v1/blocklist", blocklist)
+    app.router.add_post("/v1/blocklist/clear", unblock)

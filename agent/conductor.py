@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -14,6 +15,7 @@ from agent.readiness.monitor import Monitor
 from agent.upgrade.context import Deps
 from agent.upgrade.decide import Start, Wait, admit
 from agent.upgrade.journal import Journal
+from agent.upgrade.keeper import Keeper
 from agent.upgrade.lastgood import read_last_good
 from agent.upgrade.record import JournalError, Record
 from agent.upgrade.runner import Runner
@@ -41,8 +43,9 @@ class Conductor:
         alarms: Alarms,
         monitor: Monitor,
         changes: Changes,
+        keeper: Keeper,
     ) -> None:
-        self._deps, self._journal = deps, journal
+        self._deps, self._journal, self._keeper = deps, journal, keeper
         self._mesh, self._alarms, self._monitor, self._changes = mesh, alarms, monitor, changes
         self.runner = Runner(deps, journal, changes.notify)
         self.waiting = ""
@@ -63,6 +66,11 @@ class Conductor:
     def told(self, target: Target | None) -> None:
         """The coordinator's word: this node's target, or that there is none."""
         self._target = target
+
+    async def load(self) -> None:
+        """Only look: what cannot be read is left for `recover`."""
+        with contextlib.suppress(JournalError):
+            await asyncio.to_thread(self._journal.load)
 
     async def recover(self) -> None:
         """An unreadable journal means the last known good release and one red (fault 9). Then the
@@ -118,6 +126,8 @@ class Conductor:
                 await self._clock.sleep(ASK_AGAIN_S)
 
     async def _look(self) -> None:
+        await self.runner.resume()
+        await self._tidy()
         while True:
             await self.runner.resume()
             current = self._layout.current
@@ -143,6 +153,14 @@ class Conductor:
             return
         self._wait_for("")
         await self.runner.begin(target, release.label)
+        await self._tidy()
+
+    async def _tidy(self) -> None:
+        """What is not needed any more goes; whatever keeps it from going keeps nothing else."""
+        try:
+            await self._keeper.prune()
+        except (RollcallError, OSError) as error:
+            log.warning("old bookmarks are kept", reason=str(error))
 
     def _wait_for(self, reason: str) -> None:
         reason = short(reason)

@@ -40,9 +40,10 @@ from agent.store import Store
 from agent.sync import Sync
 from agent.traffic import Traffic
 from agent.trust import Trust
-from agent.upgrade.bookmark import Bookmarks
+from agent.upgrade.bookmark import Bookmarks, Keeping
 from agent.upgrade.context import Deps
 from agent.upgrade.journal import Journal
+from agent.upgrade.keeper import Keeper
 from agent.upgrade.snapshots import Snapshots
 from shared.account import Account
 from shared.clock import Clock
@@ -54,7 +55,7 @@ from shared.listener import Server
 from shared.messages import Message
 from shared.npm import Npm
 from shared.readiness import ReadinessDocument
-from shared.report import NodeReport
+from shared.report import NodeReport, RollbackPlan
 from shared.scratch import sweep_scratch
 from shared.tls import server_context
 from shared.wire import short
@@ -118,14 +119,7 @@ class Daemon:
         self.service = await ProcessService.open(layout.service, self._clock, self._changes.notify)
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh()
-        self.conductor = Conductor(
-            self._deps(),
-            Journal(layout.journal / "upgrade.log"),
-            self.mesh,
-            self._alarms,
-            self.monitor,
-            self._changes,
-        )
+        self._open_upgrade()
         self._sync = Sync(
             self._fleet.coordinator,
             self._trust,
@@ -136,6 +130,27 @@ class Daemon:
             self._fleet.releases,
         )
         self._changes.listen(self._sync.changed)
+
+    def _open_upgrade(self) -> None:
+        deps, journal = self._deps(), Journal(self._layout.journal / "upgrade.log")
+        upgrade = self._config.upgrade
+        self.keeper = Keeper(
+            deps.bookmarks,
+            self._store,
+            self._layout,
+            self._clock,
+            lambda: journal.record,
+            Keeping(upgrade.keep_bookmarks, upgrade.keep_bookmark_days),
+        )
+        self.conductor = Conductor(
+            deps,
+            journal,
+            self.mesh,
+            self._alarms,
+            self.monitor,
+            self._changes,
+            self.keeper,
+        )
 
     async def _open_mesh(self) -> None:
         transport = self._fleet.transport
@@ -324,6 +339,9 @@ class Daemon:
     async def roll_back(self, reason: str) -> NodeReport:
         await self.conductor.runner.roll_back(reason)
         return await self.report()
+
+    async def plan_rollback(self) -> RollbackPlan:
+        return await self.conductor.runner.plan_rollback()
 
     async def clear(self, key: str, reason: str) -> None:
         await self.mesh.clear(key, reason)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import agent
 from agent.peers.directory import Directory
 from agent.peers.mesh import Mesh
@@ -10,8 +12,18 @@ from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record
 from shared.messages import Message
 from shared.readiness import ReadinessDocument
-from shared.report import Broadcast, NodeReport, ReadinessSummary, UpgradeReport
+from shared.report import (
+    Broadcast,
+    Loss,
+    NodeReport,
+    ReadinessSummary,
+    UpgradeReport,
+    WayBack,
+)
 from shared.versions import as_word
+from shared.wire import Wire
+
+W = TypeVar("W", bound=Wire)
 
 SHOWN_REDS = 100
 """The first of them freeze as well as all; the report has a bound."""
@@ -78,7 +90,13 @@ def upgrade_report(record: Record, progress: str) -> UpgradeReport:
         outage_s=outage,
         spent_s=record.spent,
         attested_by=record.fact(Phase.ATTESTED, "attested_by") or [],
+        way_back=_read(WayBack, record.fact(Phase.VERIFIED, "way_back")),
+        lost=_read(Loss, record.fact(Phase.ROLLING_BACK, "lost")),
     )
+
+
+def _read(model: type[W], value: Any) -> W | None:
+    return None if value is None else model.from_value(value)
 
 
 def _say(red: Message) -> str:

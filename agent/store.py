@@ -17,8 +17,18 @@ from typing import TypeVar
 from shared.errors import RollcallError
 from shared.messages import Message
 from shared.report import Broadcast
+from shared.wire import Sha256, Wire
 
 T = TypeVar("T")
+
+
+class Blocked(Wire):
+    """A release that failed here and is not tried again by itself (P8)."""
+
+    release: Sha256
+    reason: str
+    at: float
+
 
 SCHEMA_VERSION = 2
 _SCHEMA = """
@@ -277,6 +287,13 @@ class Store:
             reason,
             at,
         )
+
+    async def blocklist(self) -> list[Blocked]:
+        rows = await self.rows("SELECT release, reason, at FROM blocklist ORDER BY at")
+        return [Blocked(release=r["release"], reason=r["reason"], at=r["at"]) for r in rows]
+
+    async def unblock(self, release: str) -> None:
+        await self.write("DELETE FROM blocklist WHERE release = ?", release)
 
     async def blocked(self, release: str) -> str | None:
         """Why this release failed here before; None when it did not."""

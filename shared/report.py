@@ -46,6 +46,18 @@ class Loss(Wire):
     """Agent turns that began since the switch; None when the gateway could not be asked."""
 
 
+class RollbackPlan(Wire):
+    """What `rollcall-agent rollback` would do now. `outage_s` is an estimate."""
+
+    possible: bool
+    reason: Reason = ""
+    upgrade: str | None = None
+    running: VersionWord | None = None
+    previous: VersionWord | None = None
+    lost: Loss = Loss()
+    outage_s: float | None = None
+
+
 class UpgradeReport(Wire):
     """The last upgrade this node began: still moving while `outcome` is None."""
 

@@ -56,15 +56,20 @@ class Keeping:
 def which_go(
     bookmarks: list[Bookmark], keeping: Keeping, now: float, *, needed: set[str], good: str | None
 ) -> list[str]:
-    """Upgrades whose bookmarks may go. `needed` are those of the upgrade that goes on and of the one that
-    `rollback` would undo; one that leads to the last known good release `good` stays as well."""
+    """Upgrades whose bookmarks may go; one that holds no copy is worth nothing once its upgrade has ended.
+
+    `needed` are those of the upgrade that goes on and of the one that `rollback` would undo; one that leads
+    to the last known good release `good` stays as well.
+    """
     newest = sorted(bookmarks, key=lambda each: each.created, reverse=True)
     return [
         each.upgrade
         for place, each in enumerate(newest)
         if each.upgrade not in needed
         and (good is None or each.previous != good)
-        and (place >= keeping.count or now - each.created > keeping.days * DAY_S)
+        and (
+            not each.folders or place >= keeping.count or now - each.created > keeping.days * DAY_S
+        )
     ]
 
 
@@ -94,6 +99,12 @@ class Bookmarks:
             return []
         found = [self.read(folder.name) for folder in self._root.iterdir() if folder.is_dir()]
         return sorted((each for each in found if each), key=lambda each: each.created)
+
+    def unreadable(self) -> list[str]:
+        """Folders in which an upgrade did not get as far as a bookmark, or whose bookmark is damaged."""
+        if not self._root.is_dir():
+            return []
+        return [each.name for each in self._root.iterdir() if self.read(each.name) is None]
 
     def newest(self) -> Bookmark | None:
         """The bookmark that was opened last; None when there is none that can be read."""

@@ -30,7 +30,7 @@ async def prepare(context: Context) -> dict[str, Any]:
     took = deps.clock.monotonic() - began
     rehearsed = None
     if deps.config.upgrade.rehearsal is not Rehearsal.OFF and copies:
-        rehearsed = await rehearse(context, copies)
+        rehearsed = await _rehearse(context, copies)
     facts = await asyncio.to_thread(_facts, context, folders, took, rehearsed)
     answer = judge_way_back(facts)
     if not answer.possible:
@@ -42,6 +42,15 @@ async def prepare(context: Context) -> dict[str, Any]:
         "way_back": answer.model_dump(mode="json"),
         "rehearsed": None if rehearsed is None else rehearsed.evidence(),
     }
+
+
+async def _rehearse(context: Context, copies: list[Path]) -> Rehearsed:
+    """What fails on a copy is not tried again by itself (P8)."""
+    try:
+        return await rehearse(context, copies)
+    except StepFailed as error:
+        await context.deps.alarm.block(context.record.target.release, error.message)
+        raise
 
 
 def _facts(

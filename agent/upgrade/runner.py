@@ -12,13 +12,15 @@ from agent.upgrade.context import Context, Deps
 from agent.upgrade.decide import Enter, Perform, Rest, decide
 from agent.upgrade.journal import Journal
 from agent.upgrade.lastgood import read_last_good
-from agent.upgrade.phases import FORWARD, GOING_BACK, Phase
+from agent.upgrade.loss import count_loss
+from agent.upgrade.phases import AFTER_STOP, FORWARD, GOING_BACK, Phase
 from agent.upgrade.record import Entry, Kind, Record
 from agent.upgrade.steps import STEPS
 from agent.upgrade.steps.base import Step
 from shared.errors import ConflictError, RollcallError
 from shared.release import Release
-from shared.report import Target
+from shared.report import RollbackPlan, Target
+from shared.versions import as_word
 from shared.wire import short
 
 log = structlog.get_logger()
@@ -87,6 +89,29 @@ class Runner:
             if self.record is None:
                 raise ConflictError("the journal is empty")
             return self.record
+
+    async def plan_rollback(self) -> RollbackPlan:
+        """What `roll_back` would do now; touches nothing."""
+        record = self.record
+        if record is None or record.phase not in (*AFTER_STOP, Phase.DONE):
+            return RollbackPlan(possible=False, reason="there is nothing to roll back from")
+        bookmark = await asyncio.to_thread(self._deps.bookmarks.read, record.upgrade)
+        if bookmark is None:
+            return RollbackPlan(possible=False, reason="the bookmark of this upgrade is gone")
+        try:
+            if record.phase is Phase.DONE:
+                await self._check_floor(record)
+        except ConflictError as error:
+            return RollbackPlan(possible=False, reason=error.message, upgrade=record.upgrade)
+        context = Context(self._deps, record, None)
+        return RollbackPlan(
+            possible=True,
+            upgrade=record.upgrade,
+            running=as_word(record.fact(Phase.RESTARTED, "running")),
+            previous=as_word(bookmark.previous_version),
+            lost=await count_loss(context, bookmark),
+            outage_s=(record.fact(Phase.VERIFIED, "way_back") or {}).get("rollback_s"),
+        )
 
     async def _check_floor(self, record: Record) -> None:
         """An upgrade that was proven and soaked is not undone below the floor of its release; one that

@@ -115,7 +115,7 @@ def test_entries_that_do_not_follow_are_refused(tmp_path: Path) -> None:
         entry(Kind.PASS, Phase.STAGED),
         entry(Kind.REQUEST, Phase.GOOD),
     ):
-        with pytest.raises(JournalError, match="is what follows|no way on"):
+        with pytest.raises(JournalError, match=r"is what follows|no way on"):
             journal.append(wrong)
     journal.append(entry(Kind.PASS, Phase.FROZEN))
     with pytest.raises(JournalError, match="passed already"):
