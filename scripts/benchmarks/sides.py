@@ -162,9 +162,9 @@ class OpenClawUpdate:
     """`openclaw update --tag TO --json --yes` of an `npm install -g` of its own.
 
     Without a service manager it leaves the running gateway alone, old code on a tree that is being
-    replaced and a state that is being migrated. With one, 2026.7.35 stops the gateway before it stages
-    anything and starts it at the end. So here: SIGTERM, the update, the start, as an operator without a
-    service manager does it; the gateway does not answer from the first to the end of the last.
+    replaced and a state that is being migrated. With one, both 2026.7.35 and 2026.8.2 stop the gateway
+    before they stage anything and start it at the end. So here: SIGTERM, the update, the start, as an
+    operator without a service manager does it; the gateway is away from the first to the end of the last.
     """
 
     def __init__(self, stand: Stand) -> None:
