@@ -56,26 +56,29 @@ class Folder:
 
     def folder(self, relative: str) -> Folder:
         """One below, however deep; no part of `relative` may be a link."""
+        return self._below(Path(relative).parts, self.path / relative)
+
+    def _below(self, parts: tuple[str, ...], shown: Path) -> Folder:
         fd = os.dup(self.fd)
-        for part in Path(relative).parts:
+        for part in parts:
             try:
-                deeper = _open_real(part, fd, _LIST, self.path / relative)
+                deeper = _open_real(part, fd, _LIST, shown)
             finally:
                 os.close(fd)
             fd = deeper
-        return Folder(fd, self.path / relative)
+        return Folder(fd, shown)
 
     def read(self, relative: str, *, max_bytes: int) -> bytes:
         """A regular file below. Raises TooLargeError above `max_bytes`."""
-        path = Path(relative)
-        with (
-            self.folder(str(path.parent)) as holder,
-            open_regular(path.name, holder.fd, self.path / relative) as file,
-        ):
-            holder._check_names(os.fstat(file.fileno()), path.name)
-            data = file.read(max_bytes + 1)
+        *above, name = Path(relative).parts
+        shown = self.path / relative
+        with self._below(tuple(above), shown.parent) as holder:
+            fd, info = open_plain(name, holder.fd, shown)
+            with os.fdopen(fd, "rb") as file:
+                holder._check_names(info, name)
+                data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
-            raise TooLargeError(f"{self.path / relative} is larger than {max_bytes} bytes")
+            raise TooLargeError(f"{shown} is larger than {max_bytes} bytes")
         return data
 
     def _check_names(self, info: os.stat_result, name: str) -> None:
@@ -151,11 +154,22 @@ class Folder:
 
 def open_regular(name: str, dir_fd: int | None, shown: Path) -> BufferedReader:
     """For reading, without waiting for a fifo's writer. `shown` is the path that errors name."""
+    return os.fdopen(open_plain(name, dir_fd, shown)[0], "rb")
+
+
+def open_plain(name: str, dir_fd: int | None, shown: Path | str) -> tuple[int, os.stat_result]:
+    """A regular file's descriptor, for reading, and what `fstat` says of it; the caller closes it."""
     fd = _open_real(name, dir_fd, _READ, shown)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         raise _planted(shown, "not a regular file")
-    return os.fdopen(fd, "rb")
+    return fd, info
+
+
+def open_folder(name: str | Path, dir_fd: int | None, shown: Path | str) -> int:
+    """A real folder's descriptor, to list it; the caller closes it."""
+    return _open_real(name, dir_fd, _LIST, shown)
 
 
 def _walk(path: Path) -> int:
@@ -193,7 +207,7 @@ def _link_of_root(part: str, fd: int) -> Path | None:
         return None
 
 
-def _open_real(part: str, fd: int | None, flags: int, path: Path) -> int:
+def _open_real(part: str | Path, fd: int | None, flags: int, path: Path | str) -> int:
     try:
         return os.open(part, flags, dir_fd=fd)
     except OSError as error:
@@ -201,10 +215,10 @@ def _open_real(part: str, fd: int | None, flags: int, path: Path) -> int:
             raise
         info = os.stat(part, dir_fd=fd, follow_symlinks=False)
         linked = stat.S_ISLNK(info.st_mode)
-        raise _planted(path, f"a link at {part!r}" if linked else "not a folder") from None
+        raise _planted(path, f"a link at {str(part)!r}" if linked else "not a folder") from None
 
 
-def _planted(path: Path, what: str) -> UntrustedError:
+def _planted(path: Path | str, what: str) -> UntrustedError:
     return UntrustedError(
         f"{path} is {what}", remedy="put a real one there, or name the real one in agent.toml"
     )

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.openclaw.sweep import Sweep
 from shared.canonical import MAX_JSON_BYTES, parse_json
 from shared.durable import write_durable
 from shared.errors import BadInputError, UntrustedError
 from shared.lock import Lock, parse_lock
 from shared.release import CORE
-from shared.untrusted import Folder, open_regular
+from shared.untrusted import Folder, open_folder
 from shared.wire import Sha256, Wire
 
 SEAL = "COMPLETE"
@@ -50,46 +49,16 @@ def hash_tree(tree: Path, *, dir_fd: int | None = None) -> tuple[str, int, int]:
     """SHA-256 over every entry (path, kind, executable bit, content or link target), files, bytes.
 
     Reads everything: call it in a thread. Of a socket or a pipe only the name counts. Links are not
-    followed, whoever put them there and when; `tree` is looked up below `dir_fd` if that is given.
+    followed, whoever put them there and when, `tree` itself included; it is looked up below `dir_fd` if
+    that is given. Raises UntrustedError where an entry turns into another kind under its reader.
     """
-    lines: list[tuple[Path, bytes]] = []
-    size = 0
-    for folder, folders, names, fd in os.fwalk(tree, dir_fd=dir_fd, onerror=_give_up):
-        here = Path(folder).relative_to(tree)
-        for name in (*names, *folders):
-            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode) or here / name == Path(SEAL):
-                continue
-            size += info.st_size if stat.S_ISREG(info.st_mode) else 0
-            lines.append((here / name, line_of(name, info, fd)))
-    return digest_of(lines), sum(line[:1] == b"f" for _, line in lines), size
-
-
-def digest_of(lines: Iterable[tuple[Path, bytes]]) -> str:
-    """Of a whole tree, out of what `line_of` says of its entries."""
-    digest = hashlib.sha256()
-    for path, line in sorted(lines):
-        raw = os.fsencode(path)
-        digest.update(len(raw).to_bytes(4, "big") + raw + line)
-    return digest.hexdigest()
-
-
-def _give_up(error: OSError) -> None:
-    raise error
-
-
-def line_of(name: str, info: os.stat_result, fd: int) -> bytes:
-    """Kind, executable bit, and hash of the content or target of a link; reads the whole file."""
-    if stat.S_ISLNK(info.st_mode):
-        return b"l\0" + os.fsencode(os.readlink(name, dir_fd=fd))
-    if stat.S_ISREG(info.st_mode):
-        return b"f\0" + (b"x" if info.st_mode & 0o100 else b"-") + _hash_file(name, fd)
-    return b"s\0"
-
-
-def _hash_file(name: str, dir_fd: int) -> bytes:
-    with open_regular(name, dir_fd, Path(name)) as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    with Sweep() as sweep:
+        fd = open_folder(tree, dir_fd, tree)
+        try:
+            sweep.folder(fd, "", but=SEAL)
+        finally:
+            os.close(fd)
+        return sweep.digest()
 
 
 def seal_tree(tree: Path, release: str, plugins: list[str]) -> TreeSeal:
@@ -134,19 +103,21 @@ def verify_tree(tree: Path, release: str, lock_sha256: str) -> TreeSeal:
 
 def check_packages(tree: Path, lock: Lock) -> None:
     """On-disk versions equal the lock's. An optional package may be absent: another platform's."""
-    for package in lock.packages:
-        version = package_field(tree, package.path, "version")
-        if version is None and package.optional:
-            continue
-        if version != package.version:
-            raise UntrustedError(
-                f"{package.path} is {version or 'missing'}; openclaw.lock says {package.version}"
-            )
+    with Folder.own(tree) as folder:
+        for package in lock.packages:
+            version = _package_json(folder, package.path).get("version")
+            if version is None and package.optional:
+                continue
+            if version != package.version:
+                raise UntrustedError(
+                    f"{package.path} is {version or 'missing'}; openclaw.lock says {package.version}"
+                )
 
 
 def package_field(tree: Path, package: str, field: str) -> str | None:
     """Of the package.json in `<tree>/<package>`; None when it does not say."""
-    value = _package_json(tree, package).get(field)
+    with Folder.own(tree) as folder:
+        value = _package_json(folder, package).get(field)
     return value if isinstance(value, str) else None
 
 
@@ -155,9 +126,9 @@ def core_version(tree: Path) -> str | None:
     return package_field(tree, f"node_modules/{CORE}", "version")
 
 
-def _package_json(tree: Path, package: str) -> dict[str, object]:
+def _package_json(tree: Folder, package: str) -> dict[str, object]:
     try:
-        raw = read_in(tree, f"{package}/package.json")
+        raw = tree.read(f"{package}/package.json", max_bytes=MAX_READ)
         value = parse_json(raw, max_bytes=4 * MAX_JSON_BYTES, max_depth=64)
     except (OSError, BadInputError):
         return {}
@@ -192,7 +163,8 @@ def read_facts(tree: Path) -> TreeFacts:
 
 def config_schema(tree: Path) -> str:
     """`state/agent` schema versions as the package declares them; undeclared means 1/1."""
-    declared = _package_json(tree, f"node_modules/{CORE}").get(CORE)
+    with Folder.own(tree) as folder:
+        declared = _package_json(folder, f"node_modules/{CORE}").get(CORE)
     versions = declared.get("schemaVersions") if isinstance(declared, dict) else None
     if not isinstance(versions, dict):
         return "1/1"

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from agent.copying import copy_in, copy_names, copy_out
-from agent.openclaw.tree import digest_of, hash_tree, line_of
+from agent.openclaw.sweep import digest_of, line_of
+from agent.openclaw.tree import SEAL, hash_tree
 from agent.upgrade.bookmark import Bookmark, Bookmarks, SavedFolder, failed_name
 from agent.upgrade.inventory import Inventory, Stamp, compare, take_inventory
 from shared.durable import full_sync, private_directory, sync_directory, write_durable
@@ -163,7 +164,8 @@ class Snapshots:
         changed = [p for p, stamp in now.items() if p not in lines and not stamp.is_folder]
         lines.update(_lines(copy, changed))
         _sync(copy, changed)
-        return digest_of((Path(path), line) for path, line in lines.items() if path != "COMPLETE")
+        lines.pop(SEAL, None)
+        return digest_of(lines)
 
     def _places(self, upgrade: str, folders: list[Path]) -> list[tuple[Path, Path]]:
         """`(copy, original)` of each folder."""
@@ -278,8 +280,8 @@ def _lines(root: Path, paths: list[str]) -> dict[str, bytes]:
     for parent, names in _by_parent(paths).items():
         with Folder.own(root) as top, top.folder(str(parent)) as holder:
             for name in names:
-                info = os.stat(name, dir_fd=holder.fd, follow_symlinks=False)
-                found[str(parent / name)] = line_of(name, info, holder.fd)
+                path = str(parent / name)
+                found[path] = line_of(name, holder.fd, path)
     return found
 
 

@@ -5,24 +5,35 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from scripts.benchmarks import rollout
-from scripts.benchmarks.frame import Sample, publish, summarise
+from scripts.benchmarks import outage, rollout, verify
+from scripts.benchmarks.frame import Bench, Options, publish, repeat, summarise
 from shared.errors import RollcallError
 from shared.terminal import EXIT_INTERRUPTED, say
 
-BENCHMARKS = {"rollout": rollout.run_round}
+BENCHMARKS: dict[str, Bench] = {
+    "outage": outage.run,
+    "rollout": repeat(rollout.run_round),
+    "verify": verify.run,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--pair",
+        choices=[*outage.PAIRS, "all"],
+        default="all",
+        help="outage only: versions of equal schema, ones that migrate, or both",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not 1 <= options.rounds <= 100:
         parser.error("--rounds is between 1 and 100")
+    wanted = Options(rounds=options.rounds, pair=options.pair)
     try:
-        samples = asyncio.run(_rounds(options.name, options.rounds))
+        samples = asyncio.run(BENCHMARKS[options.name](wanted))
     except RollcallError as error:
         say(f"bench {options.name}: {error}")
         return error.exit_code
@@ -30,14 +41,6 @@ def main() -> int:
         return EXIT_INTERRUPTED
     publish(options.name, summarise(samples), as_json=options.json)
     return 0
-
-
-async def _rounds(name: str, count: int) -> list[Sample]:
-    samples: list[Sample] = []
-    for number in range(1, count + 1):
-        say(f"round {number} of {count}")
-        samples += await BENCHMARKS[name](say)
-    return samples
 
 
 if __name__ == "__main__":

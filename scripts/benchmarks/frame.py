@@ -8,7 +8,8 @@ import shutil
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import RollcallError
@@ -30,6 +31,32 @@ class Sample:
     ours: float
     rival: float
     unit: str
+    detail: dict[str, Any] = field(default_factory=dict)
+    """What else was seen while it was measured; printed by --json only."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of one run. `pair` is what `outage` moves between."""
+
+    rounds: int
+    pair: str = "all"
+
+
+Bench = Callable[[Options], Coroutine[Any, Any, list[Sample]]]
+
+
+def repeat(run_round: Callable[[], Awaitable[list[Sample]]]) -> Bench:
+    """A benchmark whose rounds have nothing in common."""
+
+    async def run(options: Options) -> list[Sample]:
+        samples: list[Sample] = []
+        for number in range(1, options.rounds + 1):
+            say(f"round {number} of {options.rounds}")
+            samples += await run_round()
+        return samples
+
+    return run
 
 
 def need(program: str, package: str) -> None:
@@ -64,6 +91,7 @@ def summarise(samples: list[Sample]) -> list[dict[str, Any]]:
                 "ratio": round(ours / rival, 3) if rival else None,
                 "unit": rounds[0].unit,
                 "rounds": len(rounds),
+                "detail": [sample.detail for sample in rounds if sample.detail],
             }
         )
     return figures

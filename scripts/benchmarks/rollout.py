@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from scripts.benchmarks.frame import Sample, need
@@ -22,6 +21,7 @@ from scripts.minifleet.workspace import Workspace, free_port
 from shared.command import run_command
 from shared.errors import RollcallError
 from shared.npm import NodeTools
+from shared.terminal import say
 
 FIGURES = ("overhead_n3_vs_ansible",)
 OLD, NEW = "2026.7.35", "2026.9.6"
@@ -30,7 +30,7 @@ TIMED = Path(__file__).with_name("timed.py")
 LIMIT_S = 600.0
 
 
-async def run_round(say: Callable[[str], None]) -> list[Sample]:
+async def run_round() -> list[Sample]:
     need("ansible-playbook", "ansible-core")
     fleet = MiniFleet(Workspace(), STANDIN, standin=True, mdns=False)
     try:

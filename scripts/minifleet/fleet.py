@@ -1,4 +1,4 @@
-"""Three nodes and a coordinator on loopback, set up with the very commands that an operator types."""
+"""A few nodes and a coordinator on loopback, set up with the very commands that an operator types."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from shared.roster import Role
 
 BIN = Path(sys.executable).parent
 UP_S = 60.0
+ROLES = (Role.CANARY, Role.STABLE, Role.WITNESS)
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,22 @@ async def together(*works: Coroutine[Any, Any, Any]) -> list[Any]:
 class MiniFleet:
     """Made by `open`, ended by `close`. `say` is told what goes on, a line at a time."""
 
-    def __init__(self, workspace: Workspace, pace: Pace, *, standin: bool, mdns: bool) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        pace: Pace,
+        *,
+        standin: bool,
+        mdns: bool,
+        roles: tuple[Role, ...] = ROLES,
+    ) -> None:
         self.workspace, self.pace, self.standin, self.mdns = workspace, pace, standin, mdns
         self.root = workspace.root
         self.supervisor = Supervisor()
         self.tools = replace(find_tools(), cache=Path.home() / ".npm")
         self.npm = Npm(self.tools)
         self.config = self.root / "coordinator" / "operator.toml"
-        self.nodes = [self._node(role) for role in (Role.CANARY, Role.STABLE, Role.WITNESS)]
+        self.nodes = [self._node(role) for role in roles]
         self.coordinator_port = free_port()
         self.packages = self.root / "packages"
         self.packages.mkdir()
@@ -126,7 +135,7 @@ class MiniFleet:
         return output.stdout
 
     async def open(self) -> None:
-        """Coordinator up, three nodes joined, agents up; nobody runs OpenClaw yet."""
+        """Coordinator up, all nodes joined, agents up; nobody runs OpenClaw yet."""
         self.start_coordinator()
         await self._wait_for(self.config)
         await self._until_answering()
@@ -291,7 +300,9 @@ prove_timeout = {pace.prove_timeout_s}
             view = await self.watch(generation)
             generation = view.generation
             whole = len(view.nodes) == len(self.nodes) and all(
-                node.heard is not None and node.peers and all(node.peers.values())
+                node.heard is not None
+                and len(node.peers) >= len(self.nodes) - 1
+                and all(node.peers.values())
                 for node in view.nodes
             )
             if whole:

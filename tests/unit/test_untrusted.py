@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import resource
+import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent.openclaw.settings import CONFIG, apply_overlays, last_touched_version, read_settings
+from agent.openclaw.sweep import AHEAD, CHUNK, LARGE, read_and_hash
 from agent.openclaw.tree import SEAL, hash_tree, read_seal
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.snapshots import CHECKED, WHOLE, Snapshots
 from shared.errors import TooLargeError, UntrustedError
-from shared.untrusted import Folder
+from shared.untrusted import Folder, open_folder, open_plain
 from tests.unit.test_snapshots import bookmark_of, make_state, spoil
 
 
@@ -159,10 +164,10 @@ def test_a_link_planted_where_the_state_is_restored_is_refused(
     if not suffix:
         state.rename(state.with_name("away"))
     state.with_name(f"{state.name}{suffix}").symlink_to(outside)
-    before = hash_tree(outside), hash_tree(state)
+    before = hash_tree(outside), hash_tree(state.parent)
     with pytest.raises(UntrustedError, match="is a link"):
         snapshots.restore(bookmark)
-    assert (hash_tree(outside), hash_tree(state)) == before
+    assert (hash_tree(outside), hash_tree(state.parent)) == before
 
 
 def test_a_planted_copy_is_not_taken_for_ours(snapshots: Snapshots, state: Path) -> None:
@@ -202,6 +207,97 @@ def test_a_tree_is_hashed_without_following_or_waiting(tmp_path: Path, outside: 
     (tree / "link").unlink()
     (tree / "link").symlink_to("/")
     assert hash_tree(tree) != before
+
+
+def test_the_hash_of_a_tree_is_the_one_that_seals_hold(tmp_path: Path) -> None:
+    """The number is stored in seals and compared between peers: it never changes (decision 0006)."""
+    tree = tmp_path / "tree"
+    for folder in ("a", "a-b", "a/b", "empty", "\U0001f600"):
+        (tree / folder).mkdir(parents=True)
+    contents = {"a/x": b"1", "a-b/x": b"2", "a.b": b"3", "a/b/c": b"", "a/COMPLETE": b"4"}
+    contents |= {"COMPLETE": b"seal", "large": bytes(300_000), "huge": bytes(range(256)) * 20_000}
+    contents |= {"\U0001f600/\xe4": b"5", "\udcff": b"6", "\uffee": b"7"}
+    for name, body in contents.items():
+        (tree / name).write_bytes(body)
+        (tree / name).chmod(0o644)
+    (tree / "a/x").chmod(0o755)
+    (tree / "a.b").chmod(0o654)
+    for name, target in {"link": "nowhere", "way": "a", "a/COMPLETE.l": "/"}.items():
+        (tree / name).symlink_to(target)
+    os.mkfifo(tree / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tree / "socket"))
+        assert hash_tree(tree) == (
+            "c137d49f897bd61f59c903b9c45ddbfed9e985630be8f52905739a5717f0a5c1",
+            10,
+            5_420_007,
+        )
+
+
+@pytest.mark.parametrize("size", [0, 1, LARGE - 1, LARGE, LARGE + 1, CHUNK, CHUNK + 1, 5 * CHUNK])
+def test_files_of_every_size_are_read_to_their_last_byte(tmp_path: Path, size: int) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"a" * size)
+    whole = hash_tree(tmp_path)
+    expected = hashlib.sha256(b"a" * size).digest()
+    line = b"\0\0\0\4file" + b"f\0-" + expected
+    assert whole == (hashlib.sha256(line).hexdigest(), 1, size)
+    if size:
+        with file.open("r+b") as changed:
+            changed.seek(size - 1)
+            changed.write(b"b")
+        assert hash_tree(tmp_path) != whole
+
+
+def test_more_large_files_than_may_be_open_at_once(tmp_path: Path) -> None:
+    """launchd gives a process 256 descriptors."""
+    for number in range(300):
+        (tmp_path / str(number)).touch()
+        os.truncate(tmp_path / str(number), LARGE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = psutil.Process().num_fds()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + AHEAD + 10, before[1]))
+    try:
+        assert hash_tree(tmp_path)[1:] == (300, 300 * LARGE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert psutil.Process().num_fds() == used, "nothing stays open"
+
+
+@pytest.mark.parametrize("size", [1, LARGE])
+def test_what_cannot_be_read_has_no_hash_and_is_closed(tmp_path: Path, size: int) -> None:
+    """A folder's descriptor opens, and fails when it is read."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(IsADirectoryError):
+        read_and_hash(fd, size)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_an_entry_that_changes_its_kind_under_the_reader_is_refused(
+    tmp_path: Path, outside: Path, kind: str
+) -> None:
+    """Listed as a file or a folder, and something else by the time it is opened."""
+    what = tmp_path / "what"
+    if kind == "link":
+        what.symlink_to(outside)
+    elif kind == "folder":
+        what.mkdir()
+    else:
+        os.mkfifo(what)
+    with Folder.own(tmp_path) as folder:
+        with pytest.raises(UntrustedError, match="what is"):
+            os.close(open_plain("what", folder.fd, "what")[0])
+        if kind != "folder":
+            with pytest.raises(UntrustedError, match="what is"):
+                os.close(open_folder("what", folder.fd, "what"))
+
+
+def test_a_tree_that_is_a_link_is_not_hashed(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "tree").symlink_to(outside)
+    with pytest.raises(UntrustedError, match="is a link"):
+        hash_tree(tmp_path / "tree")
 
 
 @pytest.mark.parametrize("plant", ["link", "fifo"])
