@@ -1,7 +1,7 @@
 """Named places at which a test can have this process killed, to see whether the next one goes on from there.
 
-Off unless the environment names a folder. Each place that is reached is noted in its file `reached`; the
-place that its file `armed` names kills the process, once.
+Off unless the environment names a folder. Each place that is reached is noted in its file `reached`; those
+that its file `armed` names kill the process, each once.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ def fail_point(name: str) -> None:
 
 
 def _reach(folder: Path, name: str) -> None:
-    with (folder / REACHED).open("a") as file:
+    """`name#2` is the second time that `name` is reached since somebody emptied the list."""
+    with (folder / REACHED).open("a+") as file:
+        file.seek(0)
+        times = file.read().split().count(name) + 1
         file.write(f"{name}\n")
     armed = folder / ARMED
     try:
-        wanted = armed.read_text()
+        wanted = armed.read_text().split()
     except FileNotFoundError:
         return
-    if wanted == name:
-        armed.unlink()
+    if f"{name}#{times}" in wanted:
+        wanted.remove(f"{name}#{times}")
+        armed.write_text("\n".join(wanted))
         os.kill(os.getpid(), signal.SIGKILL)

@@ -25,6 +25,7 @@ from shared.clock import Clock
 from shared.command import kill_group
 from shared.durable import write_durable
 from shared.errors import BadInputError, RollcallError
+from shared.failpoint import fail_point
 from shared.wire import Wire
 
 log = structlog.get_logger()
@@ -149,6 +150,7 @@ class ProcessService:
             mark=secrets.token_hex(8),
         )
         self._save(wanted)
+        fail_point("service.spawn")
         _rotate(spec.log)
         try:
             with spec.log.open("ab") as output:
@@ -165,6 +167,7 @@ class ProcessService:
                 )
         except OSError as error:
             raise RollcallError(f"cannot start the gateway: {error}") from error
+        fail_point("service.spawned")
         self._child = child
         started = self._clock.now()
         self._save(wanted.model_copy(update={"pid": child.pid, "started": started}))

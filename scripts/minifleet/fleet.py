@@ -84,10 +84,13 @@ class MiniFleet:
         standin: bool,
         mdns: bool,
         roles: tuple[Role, ...] = ROLES,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.workspace, self.pace, self.standin, self.mdns = workspace, pace, standin, mdns
         self.root = workspace.root
-        self.supervisor = Supervisor()
+        self.supervisor = supervisor or Supervisor()
+        self.agent_env: dict[str, str] = {}
+        """For the agents, besides what everybody gets."""
         self.tools = replace(find_tools(), cache=Path.home() / ".npm")
         self.npm = Npm(self.tools)
         self.config = self.root / "coordinator" / "operator.toml"
@@ -181,7 +184,7 @@ class MiniFleet:
 
     def start_agent(self, node: Node) -> None:
         argv = [str(BIN / "rollcall-agent"), "run", "--home", str(node.home)]
-        env = self.workspace.environment()
+        env = {**self.workspace.environment(), **self.agent_env}
         self.supervisor.start(node.name, argv, env, self.root / f"{node.name}.out")
 
     async def _join(self, node: Node) -> None:

@@ -24,7 +24,10 @@ class _Kept:
 
 
 class Supervisor:
-    def __init__(self) -> None:
+    """`patience` is how many short lives in a row are borne."""
+
+    def __init__(self, patience: int = 5) -> None:
+        self._patience = patience
         self._kept: dict[str, _Kept] = {}
 
     def start(self, name: str, argv: list[str], env: dict[str, str], log: Path) -> None:
@@ -42,7 +45,7 @@ class Supervisor:
     def check(self) -> None:
         """Raises RollcallError when a daemon cannot stay up: it says why in its log."""
         for name, kept in self._kept.items():
-            if kept.starts > 5:
+            if kept.starts > self._patience:
                 raise RollcallError(f"{name} keeps ending: {_tail(kept.log)}")
 
     async def stop(self, name: str) -> None:
