@@ -226,11 +226,18 @@ class Snapshots:
             parent.remove_folder(room)
 
     def _prepare(self, copy: Path, room: Folder, sha256: str) -> None:
-        """A checked copy under the name `whole`, and only then the sign that it is."""
-        if not copy.exists():
+        """A checked copy under the name `whole`, and only then the sign that it is. Where there is no room
+        for it, the bookmark's own copy is taken."""
+        if copy.exists():
+            room.remove_folder(WHOLE)
+            try:
+                copy_in(copy, room, WHOLE, self._home)
+            except CommandError:
+                room.remove_folder(WHOLE)
+                with Folder.own(copy.parent) as holder:
+                    holder.move(copy.name, room, WHOLE)
+        elif not room.has_folder(WHOLE):
             raise UntrustedError(f"the copy {copy} is gone")
-        room.remove_folder(WHOLE)
-        copy_in(copy, room, WHOLE, self._home)
         digest, _, _ = hash_tree(Path(WHOLE), dir_fd=room.fd)
         if digest != sha256:
             raise UntrustedError(f"the copy {copy} is not what was saved")

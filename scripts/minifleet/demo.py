@@ -49,8 +49,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--how",
         choices=[how.value for how in How],
-        default="doctor",
-        help="in which way it is bad (default: doctor)",
+        default="ready",
+        help="in which way: doctor fails in the rehearsal, ready in service, leak in the soak (default: ready)",
     )
     parser.add_argument("--static", action="store_true", help="static peers instead of mDNS")
     options = parser.parse_args(argv)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,36 @@ def test_what_a_rollback_would_lose_is_named(place: tuple[Snapshots, Path, Path]
         str(state / "agents" / "main" / "sessions.jsonl"),
         str(state / "later"),
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_without_room_for_a_copy_the_bookmarks_own_goes_back(tmp_path: Path) -> None:
+    """Fault 36 at the worst time, on a real file system of two megabytes."""
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=2m", "none", tmp_path], check=True)
+    try:
+        (tmp_path / "bookmarks").mkdir()
+        snapshots = Snapshots(Bookmarks(tmp_path / "bookmarks"), str(tmp_path))
+        state = make_state(tmp_path)
+        (state / "big").write_bytes(os.urandom(900_000))
+        before = hash_tree(state)
+        bookmark = bookmark_of(snapshots, [state])
+        (state / "openclaw.json").write_text("{}")
+        snapshots.restore(bookmark)
+        assert hash_tree(state) == before
+    finally:
+        subprocess.run(["/bin/umount", tmp_path], check=True)
+
+
+def test_a_copy_that_was_moved_for_lack_of_room_is_found_again(
+    place: tuple[Snapshots, Path, Path],
+) -> None:
+    """Killed between that move and the sign that the copy was checked."""
+    snapshots, state, _ = place
+    before = hash_tree(state)
+    bookmark = bookmark_of(snapshots, [state])
+    spoil(state)
+    room = state.with_name(f"{state.name}.restored")
+    room.mkdir(mode=0o700)
+    (snapshots.bookmarks.folder("u1") / bookmark.folders[0].copy_name).rename(room / WHOLE)
+    snapshots.restore(bookmark)
+    assert hash_tree(state) == before

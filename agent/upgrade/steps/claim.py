@@ -20,6 +20,7 @@ from shared.untrusted import Folder
 from shared.versions import OpenClawVersion
 
 SPACE_FACTOR = 2.5
+STATE_COPIES = 2
 UNKNOWN_TREE_BYTES = 700 << 20
 
 
@@ -94,17 +95,28 @@ class Claim:
             )
 
     def _check_space(self, context: Context) -> None:
-        if read_seal(context.tree) is not None:
-            return
-        layout = context.deps.layout
-        seal = read_seal(layout.current.resolve()) if layout.current.exists() else None
-        needed = int(SPACE_FACTOR * (seal.bytes if seal else UNKNOWN_TREE_BYTES))
-        free = shutil.disk_usage(layout.releases).free
-        if free < needed:
-            raise StepFailed(
-                f"{layout.releases} has {free >> 20} MiB free; the upgrade needs {needed >> 20} MiB",
-                remedy="make room and set the target again",
+        """For the tree, if it is not there yet, and for the copies of the state: the bookmark's and the
+        rehearsal's. Where both lie on one disk both must fit."""
+        deps = context.deps
+        layout, gateway = deps.layout, deps.config.gateway
+        needs = {layout.releases: 0, layout.home: 0}
+        if read_seal(context.tree) is None:
+            seal = read_seal(layout.current.resolve()) if layout.current.exists() else None
+            needs[layout.releases] += int(
+                SPACE_FACTOR * (seal.bytes if seal else UNKNOWN_TREE_BYTES)
             )
+        if layout.current.exists():
+            work = deps.snapshots.measure([gateway.state, *gateway.workspaces])
+            needs[layout.home] += STATE_COPIES * work.bytes
+        together = layout.releases.stat().st_dev == layout.home.stat().st_dev
+        for place, needed in needs.items():
+            wanted = sum(needs.values()) if together else needed
+            free = shutil.disk_usage(place).free
+            if free < wanted:
+                raise StepFailed(
+                    f"{place} has {free >> 20} MiB free; the upgrade needs {wanted >> 20} MiB",
+                    remedy="make room and set the target again",
+                )
 
     def _before(self, context: Context) -> Evidence:
         current = context.deps.layout.current
