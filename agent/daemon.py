@@ -20,6 +20,7 @@ from agent.layout import Layout
 from agent.membership import Membership
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
+from agent.openclaw.settings import sweep_settings
 from agent.peer_api import PeerApi
 from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
@@ -103,7 +104,7 @@ class Daemon:
         config, layout, stack = self._config, self._layout, self._stack
         stack.enter_context(hold_lock(layout.lock, what=f"{layout.home}"))
         await asyncio.to_thread(end_children_of, str(layout.home))
-        await asyncio.to_thread(sweep_scratch, layout.scratch)
+        await asyncio.to_thread(self._sweep)
         self._store = await Store.open(layout.database)
         stack.push_async_callback(self._store.close)
         self._fleet = Membership(
@@ -130,6 +131,12 @@ class Daemon:
             self._fleet.releases,
         )
         self._changes.listen(self._sync.changed)
+
+    def _sweep(self) -> None:
+        """What an earlier agent of this home has left half done."""
+        self._layout.sweep()
+        sweep_scratch(self._layout.scratch)
+        sweep_settings(self._config.gateway.state)
 
     def _open_upgrade(self) -> None:
         deps, journal = self._deps(), Journal(self._layout.journal / "upgrade.log")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.durable import private_directory
+from shared.durable import private_directory, sweep_temporary
 from shared.tls import TlsFiles
 
 
@@ -95,6 +95,13 @@ class Layout:
     @property
     def empty(self) -> Path:
         return self.home / "empty"
+
+    def sweep(self) -> None:
+        """Leftovers of an agent that was killed; only under the home's lock."""
+        for folder in (self.home, self.identity, self.journal, self.service, self.bookmarks):
+            sweep_temporary(folder)
+        for folder in self.bookmarks.iterdir():
+            sweep_temporary(folder)
 
     def make(self) -> None:
         for path in (

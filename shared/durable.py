@@ -52,6 +52,12 @@ def write_durable(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     fail_point(f"written.{path.name}")
 
 
+def sweep_temporary(folder: Path) -> None:
+    """What a process that was killed while it wrote has left in a folder of ours (fault 10)."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def switch_link(link: Path, target: Path) -> None:
     """Point `link` at `target` by rename; `ln -sfn` is not atomic (MACOS.md, 10)."""
     temporary = link.with_name(f".{link.name}.tmp")

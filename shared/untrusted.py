@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -105,6 +106,12 @@ class Folder:
             os.unlink(temporary, dir_fd=self.fd)
             raise
         self.sync()
+
+    def sweep_temporary(self, name: str) -> None:
+        """What a `replace` of `name` has left that did not get to its end."""
+        pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.tmp")
+        for found in filter(pattern.fullmatch, self.names()):
+            os.unlink(found, dir_fd=self.fd)
 
     def names(self) -> list[str]:
         with os.scandir(self.fd) as found:

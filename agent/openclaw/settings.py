@@ -5,13 +5,14 @@ It lies where the gateway writes: neither it nor the state directory may be a li
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import json5
 
-from shared.errors import BadInputError
+from shared.errors import BadInputError, UntrustedError
 from shared.mergepatch import merge_patch
 from shared.untrusted import Folder
 
@@ -65,6 +66,12 @@ def apply_overlays(state: Path, overlays: list[dict[str, Any]], tree: Path) -> N
         for overlay in overlays:
             settings = merge_patch(settings, _placed(overlay, tree))
         folder.replace(CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def sweep_settings(state: Path) -> None:
+    """What an agent that was killed while it wrote has left beside the configuration."""
+    with contextlib.suppress(OSError, UntrustedError), Folder.guarded(state) as folder:
+        folder.sweep_temporary(CONFIG)
 
 
 def rewrite_settings(state: Path, patch: dict[str, Any], moved: dict[str, str]) -> None:

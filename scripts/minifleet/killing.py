@@ -26,6 +26,8 @@ from shared.roster import Role
 OLD, NEW = "2026.7.35", "2026.9.6"
 PATIENCE_S = 120.0
 REAL_PATIENCE_S = 600.0
+SETTLE_S = 60.0
+"""Until readiness is green again after the node says that it has ended."""
 STAGING = ("journalled.enter.staged#1", "journal.pass.staged#1")
 """Between these two a tree is built, if it is not there already."""
 
@@ -184,7 +186,7 @@ class Rig:
         self.tally.missed += [name for name in kills if name in left]
         self.tally.ends[end] = self.tally.ends.get(end, 0) + 1
         self._arm([])
-        ends = time.monotonic() + self._patience
+        ends = time.monotonic() + SETTLE_S
         while wrong := await self._wrong():
             if time.monotonic() > ends:
                 raise BrokenError(f"killed at {kills}, ended {end}: {wrong}")
