@@ -37,6 +37,7 @@ from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
 from agent.reporting import build_report
 from agent.service.process import ProcessService
+from agent.standing import Outlook
 from agent.store import Store
 from agent.sync import Sync
 from agent.traffic import Traffic
@@ -149,6 +150,7 @@ class Daemon:
             lambda: journal.record,
             Keeping(upgrade.keep_bookmarks, upgrade.keep_bookmark_days),
         )
+        self._outlook = Outlook(self._layout, self._config.gateway, deps.snapshots, self._clock)
         self.conductor = Conductor(
             deps,
             journal,
@@ -243,6 +245,7 @@ class Daemon:
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
                 ("housekeeping", self._tidy()),
+                ("outlook", self._outlook.run()),
                 ("sync", self._sync.run()),
                 ("conductor", self.conductor.run()),
                 ("discovery", self._discover(for_peers)),
@@ -341,6 +344,7 @@ class Daemon:
             broadcasts=await self.mesh.recent_broadcasts(),
             alerts=self._fleet.alerts,
             certificate_expires=self._fleet.renewal.expires,
+            standing=self._outlook.now,
         )
 
     async def roll_back(self, reason: str) -> NodeReport:

@@ -17,6 +17,7 @@ from shared.report import (
     Loss,
     NodeReport,
     ReadinessSummary,
+    Standing,
     UpgradeReport,
     WayBack,
 )
@@ -42,6 +43,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     broadcasts: list[Broadcast],
     alerts: list[str],
     certificate_expires: float | None,
+    standing: Standing | None,
 ) -> NodeReport:
     compared = document.comparable
     return NodeReport(
@@ -67,6 +69,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         dropped=dict(mesh.dropped),
         roster_epoch=trust.roster.epoch,
         certificate_expires=certificate_expires,
+        standing=standing,
     )
 
 

@@ -197,6 +197,7 @@ def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
             "broadcasts": report.broadcasts,
             "alerts": report.alerts,
             "certificate_expires": report.certificate_expires,
+            "standing": report.standing,
             "roster_epoch": report.roster_epoch,
             "attested_by": attested_by,
         }

@@ -42,6 +42,9 @@ class SchemaVersions(Wire):
     state: int = 1
     agent: int = 1
 
+    def __str__(self) -> str:
+        return f"{self.state}/{self.agent}"
+
 
 class Floor(Wire):
     """The lowest release that a node may go back to from the one that names it."""

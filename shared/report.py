@@ -88,6 +88,19 @@ class Broadcast(Wire):
     acked_ms: dict[NodeName, float] = {}
 
 
+class Standing(Wire):
+    """What a rollback from the next upgrade would lead to and need, looked at now and then."""
+
+    release: Sha256
+    whole: bool
+    schema_versions: Annotated[str, StringConstraints(max_length=64)]
+    """`state/agent`, of the release that runs."""
+    state_bytes: int
+    free_bytes: int
+    same_disk: bool
+    at: float
+
+
 class NodeReport(Wire):
     node: NodeName
     agent_version: VersionWord
@@ -109,6 +122,7 @@ class NodeReport(Wire):
     """Peer messages that were not accepted since the agent started, by reason."""
     roster_epoch: int = 0
     certificate_expires: float | None = None
+    standing: Standing | None = None
 
 
 class Target(Wire):

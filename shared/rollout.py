@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
-from shared.report import Broadcast, UpgradeReport
+from shared.report import Broadcast, Standing, UpgradeReport, WayBack
 from shared.roster import Role
 from shared.wire import NodeName, Reason, Sha256, Wire
 
@@ -48,6 +48,8 @@ class RolloutNode(Wire):
     state: NodeState = NodeState.WAITING
     reason: Reason = ""
     since: float
+    way_back: WayBack | None = None
+    """As foreseen when the rollout was planned; None for a node that has not said enough of itself."""
 
 
 class Rollout(Wire):
@@ -104,6 +106,7 @@ class NodeView(Wire):
     alerts: list[Reason] = []
     certificate_expires: float | None = None
     roster_epoch: int = 0
+    standing: Standing | None = None
     attested_by: list[NodeName] = []
     """Peers whose signed green of this node's last order the coordinator has checked itself."""
 

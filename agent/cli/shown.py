@@ -25,12 +25,23 @@ def describe(report: NodeReport) -> list[str]:
     lines.append(f"  hash      {ready.ready_probe_sha256}")
     if report.upgrade is not None:
         lines.append(f"  upgrade   {outcome(report.upgrade)}")
+        lines += [f"            {line}" for line in _way_back(report.upgrade)]
     if report.waiting:
         lines.append(f"  waits     {report.waiting}")
     lines += [f"  alert     {alert}" for alert in report.alerts]
     lines += [f"  red       {red}" for red in report.open_reds]
     lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]
     lines += [f"  dropped   {count} ({reason})" for reason, count in report.dropped.items()]
+    return lines
+
+
+def _way_back(upgrade: UpgradeReport) -> list[str]:
+    lines = []
+    if upgrade.way_back is not None:
+        word = "way back" if upgrade.way_back.possible else "no way back"
+        lines.append(f"{word}: {'; '.join(upgrade.way_back.reasons)}")
+    if upgrade.lost is not None:
+        lines.append(f"set aside: {upgrade.lost.files} files")
     return lines
 
 

@@ -13,7 +13,7 @@ from agent.openclaw.tree import config_schema, read_seal
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.phases import Phase
 from agent.upgrade.rehearsal import Rehearsed, rehearse
-from agent.upgrade.wayback import Facts, judge_way_back
+from shared.wayback import Facts, judge_way_back
 
 
 async def prepare(context: Context) -> dict[str, Any]:

@@ -23,6 +23,19 @@ def describe(rollout: Rollout) -> list[str]:
     ]
 
 
+def describe_plan(rollout: Rollout) -> list[str]:
+    """With what a rollback of each node would mean."""
+    lines = []
+    for node, line in zip(rollout.nodes, describe(rollout), strict=True):
+        lines.append(line)
+        way = node.way_back
+        if way is not None:
+            word = "way back" if way.possible else "NO WAY BACK"
+            size = f"{way.snapshot_bytes >> 20} MiB to copy, about {way.snapshot_s:.0f} s"
+            lines.append(f"        {word}: {'; '.join(way.reasons)}; {size}")
+    return lines
+
+
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """The last rollout, with the reason for every node."""

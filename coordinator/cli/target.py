@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
-from coordinator.cli.rollout import describe
+from coordinator.cli.rollout import describe_plan
 from shared.durations import parse_duration
 from shared.errors import UsageError
 from shared.rollout import Rollout, Strategy
@@ -52,5 +52,5 @@ def set_target(
         print_json(rollout.model_dump(mode="json"))
         return
     say("the plan, not begun:" if dry_run else f"rollout {rollout.id} begins")
-    for line in describe(rollout):
+    for line in describe_plan(rollout):
         say(f"  {line}")

@@ -24,6 +24,7 @@ from shared.rollout import (
     RolloutState,
     TargetRequest,
 )
+from shared.wayback import foresee
 
 log = structlog.get_logger()
 
@@ -86,7 +87,7 @@ class Engine:
         nodes = []
         for number, wave in enumerate(waves):
             for name in wave:
-                there = views[name].release == release.id
+                there, standing = views[name].release == release.id, views[name].standing
                 nodes.append(
                     RolloutNode(
                         name=name,
@@ -96,6 +97,9 @@ class Engine:
                         state=NodeState.DONE if there else NodeState.WAITING,
                         reason="runs it already" if there else "",
                         since=now,
+                        way_back=None
+                        if there or standing is None
+                        else foresee(standing, str(release.manifest.schema_versions)),
                     )
                 )
         return Rollout(

@@ -1,14 +1,19 @@
-"""Decides, and does nothing: whether an upgrade could be undone, from what is known before its outage."""
+"""Decides, and does nothing: whether an upgrade could be undone, from what is known before its outage.
+
+The coordinator asks when it plans, the agent again when it has staged and rehearsed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.report import WayBack
+from shared.report import Standing, WayBack
 
 ROOM = 1.1
 """Free space over the size of what is copied: files grow while they are looked at."""
 STOP_S = 2.0
+COPIED_A_S = 100 << 20
+"""Bytes in a second, where no copy was made yet: a slow disk."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Facts:
     free_bytes: int
     same_disk: bool
     """The copy is where the state is: in need it is moved back, which takes no room."""
-    snapshot_s: float
+    snapshot_s: float | None
     ready_s: float | None
 
 
@@ -39,14 +44,33 @@ def judge_way_back(facts: Facts) -> WayBack:
         if restores
         else "the schema stays; a rollback puts the copy back all the same"
     )
+    copied = facts.snapshot_s
     return WayBack(
         possible=not against,
         reasons=against or [about],
         restores_state=restores,
         snapshot_bytes=facts.state_bytes,
         free_bytes=facts.free_bytes,
-        snapshot_s=round(facts.snapshot_s, 1),
+        snapshot_s=round(facts.state_bytes / COPIED_A_S if copied is None else copied, 1),
         rollback_s=None if facts.ready_s is None else round(STOP_S + facts.ready_s, 1),
+    )
+
+
+def foresee(standing: Standing, schema_after: str) -> WayBack:
+    """Before anything was staged or tried: from what a node says of itself."""
+    return judge_way_back(
+        Facts(
+            previous=standing.release,
+            previous_whole=standing.whole,
+            schema_before=standing.schema_versions,
+            schema_after=schema_after,
+            blocked=(),
+            state_bytes=standing.state_bytes,
+            free_bytes=standing.free_bytes,
+            same_disk=standing.same_disk,
+            snapshot_s=None,
+            ready_s=None,
+        )
     )
 
 
