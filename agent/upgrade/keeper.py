@@ -97,7 +97,7 @@ class Keeper:
 
     def _needed(self) -> dict[str, str]:
         record = self._record()
-        if record is None or (record.over and record.phase is not Phase.DONE):
+        if record is None or (record.over and record.phase not in (Phase.DONE, Phase.STUCK)):
             return {}
         why = "the last upgrade: `rollback` would use it" if record.over else "in use now"
         return {record.upgrade: why}

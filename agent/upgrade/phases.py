@@ -73,6 +73,7 @@ def _table() -> dict[tuple[Phase, Event], Phase]:
     moves[Phase.REOPENING, Event.FAILED] = Phase.ROLLING_BACK
     moves[Phase.ROLLING_BACK, Event.PASSED] = Phase.ROLLED_BACK
     moves[Phase.ROLLING_BACK, Event.FAILED] = Phase.STUCK
+    moves[Phase.STUCK, Event.REQUESTED] = Phase.ROLLING_BACK
     return moves
 
 

@@ -62,7 +62,8 @@ class Runner:
                 await self._run()
 
     async def roll_back(self, reason: str) -> Record:
-        """An operator's rollback: of the upgrade that runs, or of the last one that ended well.
+        """An operator's rollback: of the upgrade that runs, of the last one that ended well, or once more where
+        one got stuck.
 
         Raises ConflictError when there is nothing to go back from.
         """
@@ -71,7 +72,7 @@ class Runner:
         if record is not None and record.phase in FORWARD and running:
             self._why = reason
             self._asked.set()
-        elif record is not None and record.phase in (*FORWARD, Phase.DONE):
+        elif record is not None and record.phase in (*FORWARD, Phase.DONE, Phase.STUCK):
             if record.phase is Phase.DONE:
                 await self._check_floor(record)
             async with self._busy:
@@ -93,7 +94,7 @@ class Runner:
     async def plan_rollback(self) -> RollbackPlan:
         """What `roll_back` would do now; touches nothing."""
         record = self.record
-        if record is None or record.phase not in (*AFTER_STOP, Phase.DONE):
+        if record is None or record.phase not in (*AFTER_STOP, Phase.DONE, Phase.STUCK):
             return RollbackPlan(possible=False, reason="there is nothing to roll back from")
         bookmark = await asyncio.to_thread(self._deps.bookmarks.read, record.upgrade)
         if bookmark is None:
