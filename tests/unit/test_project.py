@@ -9,6 +9,8 @@ import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 
+from scripts import phases
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"agent", "coordinator", "shared"}
 
@@ -65,3 +67,7 @@ def test_every_locked_requirement_has_hashes() -> None:
         assert names
         for block in re.split(r"\n(?=[a-z0-9])", text.strip()):
             assert "--hash=sha256:" in block, f"{lock.name}: {block.splitlines()[0]}"
+
+
+def test_the_picture_of_the_phases_is_the_tables() -> None:
+    assert phases.PAGE.read_text() == phases.page(), "write it anew: python -m scripts.phases"
