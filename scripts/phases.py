@@ -43,7 +43,10 @@ def _picture() -> str:
 
 
 def _table() -> str:
-    lines = ["| phase | passed | failed | asked back by an operator | the gateway |", "|---|---|---|---|---|"]
+    lines = [
+        "| phase | passed | failed | asked back by an operator | the gateway |",
+        "|---|---|---|---|---|",
+    ]
     for phase in Phase:
         cells = [str(MOVES.get((phase, event), "–")) for event in Event]
         lines.append(f"| `{phase}` | {' | '.join(cells)} | {_gateway(phase)} |")

@@ -19,6 +19,7 @@ from scripts.minifleet.supervisor import Supervisor
 from scripts.minifleet.workspace import Workspace, free_port
 from shared.command import run_command
 from shared.errors import CommandError, RollcallError
+from shared.mergepatch import merge_patch
 from shared.npm import Npm, find_tools
 from shared.rollout import FleetView, RolloutState
 from shared.roster import Role
@@ -59,7 +60,10 @@ class Node:
     gateway_port: int
     api_port: int
     peer_port: int
-    extra: str = field(default="")
+    extra: str = ""
+    """More of the `[upgrade]` section of agent.toml."""
+    gateway_config: dict[str, Any] = field(default_factory=dict)
+    """Merged into openclaw.json."""
 
 
 async def together(*works: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -208,6 +212,7 @@ class MiniFleet:
             "agents": {"defaults": {"heartbeat": {"every": "0m"}}},
             "update": {"checkOnStart": False},
         }
+        config = merge_patch(config, node.gateway_config)
         (state / "openclaw.json").write_text(json.dumps(config, indent=2))
         (state / "openclaw.json").chmod(0o600)
 
