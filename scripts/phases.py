@@ -18,8 +18,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "phases.md"
 HEAD = """\
 # The phases of an upgrade
 
-Drawn by `python -m scripts.phases` from the one table that the agent enforces (`agent/upgrade/phases.py`). The intent to be in
-a phase is durable before the phase acts; an agent that was killed enters it again.
+Drawn by `python -m scripts.phases` from the one table that the agent enforces (`agent/upgrade/phases.py`). The intent
+to be in a phase is durable before the phase acts; an agent that was killed enters it again.
 
 """
 _WORDS = {Event.PASSED: "", Event.FAILED: "failed", Event.REQUESTED: "asked by an operator"}
@@ -48,7 +48,7 @@ def _table() -> str:
         "|---|---|---|---|---|",
     ]
     for phase in Phase:
-        cells = [str(MOVES.get((phase, event), "–")) for event in Event]
+        cells = [str(MOVES.get((phase, event), "-")) for event in Event]
         lines.append(f"| `{phase}` | {' | '.join(cells)} | {_gateway(phase)} |")
     return "\n".join(lines) + "\n"
 
