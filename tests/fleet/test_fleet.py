@@ -107,7 +107,7 @@ async def test_an_agent_killed_in_mid_upgrade_goes_on(ready: Ready, phase: str) 
 
 @pytest.mark.parametrize(
     ("role", "how"),
-    [(Role.CANARY, How.LEAK), (Role.STABLE, How.READY), (Role.WITNESS, How.DOCTOR)],
+    [(Role.CANARY, How.LEAK), (Role.STABLE, How.READY), (Role.WITNESS, How.READY)],
 )
 async def test_a_bad_release_is_rolled_back_broadcast_and_frozen(
     ready: Ready, role: Role, how: How
@@ -199,7 +199,7 @@ async def test_a_peer_that_was_down_learns_of_a_red_when_it_returns(ready: Ready
     fleet = ready.fleet
     await fleet.supervisor.stop("witness")
     bad = await fleet.freeze(
-        NEW, breakage=await break_release(fleet.npm, Role.CANARY, How.DOCTOR, fleet.packages)
+        NEW, breakage=await break_release(fleet.npm, Role.CANARY, How.READY, fleet.packages)
     )
     rollout = await fleet.set_target(bad, strategy="canary", soak_s=0)
     await fleet.until_ended(rollout)
