@@ -80,6 +80,7 @@ class Ours:
     def __init__(self, stand: Stand) -> None:
         self._stand, self._fleet = stand, stand.fleet
         self._node = stand.fleet.nodes[0]
+        self._spent: dict[str, float] = {}
 
     async def begin(self) -> None:
         """The agent up on the template's state; it starts the old release that it knows as current."""
@@ -96,12 +97,12 @@ class Ours:
         if view.rollout is None or view.rollout.state is not RolloutState.SUCCEEDED:
             upgrade = report["upgrade"] or {}
             raise RollcallError(f"our upgrade did not succeed: {upgrade.get('reason')}")
-        return watch.result(), _reported(report)
+        return watch.result(), self._reported(report)
 
     async def roll_back(self) -> tuple[Silence, dict[str, Any]]:
         async with watching(self._fleet.workspace, self._stand.port, "ours-rollback") as watch:
             report = await self._fleet.agent(self._node, "rollback")
-        return watch.result(), _reported(report)
+        return watch.result(), self._reported(report)
 
     async def end(self) -> None:
         """With its own reds cleared: they would keep the next round from beginning."""
@@ -111,6 +112,17 @@ class Ours:
             words = ("clear", key, "--reason", "the benchmark goes on")
             await self._fleet.rollcall_agent(self._node, *words)
         await self._stand.clear()
+
+    def _reported(self, report: dict[str, Any]) -> dict[str, Any]:
+        """The agent's own account of what came since the last one: seconds by phase."""
+        upgrade = report["upgrade"]
+        spent = {
+            phase: round(seconds, 3)
+            for phase, seconds in upgrade["spent_s"].items()
+            if self._spent.get(phase) != seconds
+        }
+        self._spent = upgrade["spent_s"]
+        return {"spent_s": spent, "outage_s": upgrade["outage_s"]}
 
 
 class Floor:
@@ -235,11 +247,6 @@ async def copy(source: Path, target: Path) -> None:
     done = await run_command(["/bin/cp", "-a", str(source), str(target)], env={}, timeout_s=LIMIT_S)
     if done.code != 0:
         raise RollcallError(f"cp -a failed: {done.last_line()}")
-
-
-def _reported(report: dict[str, Any]) -> dict[str, Any]:
-    upgrade = report["upgrade"]
-    return {"spent_s": upgrade["spent_s"], "outage_s": upgrade["outage_s"]}
 
 
 def _steps(done: Output) -> dict[str, float]:
