@@ -16,6 +16,7 @@ from typing import Any
 from agent.openclaw.cli import OpenClaw, first_object
 from scripts.benchmarks.outages import Silence
 from scripts.benchmarks.plain import PlainGateway, end_gateways, until_settled, watching
+from scripts.benchmarks.weight import add_sessions
 from scripts.minifleet.fleet import MiniFleet
 from shared.command import Output, run_command
 from shared.errors import RollcallError
@@ -51,6 +52,24 @@ class Stand:
 
     def openclaw(self, release: str) -> OpenClaw:
         return OpenClaw(self.fleet.tools, self.tree(release), self.home)
+
+    async def make_template(self, before: str) -> int:
+        """The state that the old release makes when it runs for the first time, then with some weight in
+        it, and run once more so that it has seen that. Returns the bytes of transcripts."""
+        fleet = self.fleet
+        rollout = await fleet.set_target(before, strategy="immediate", soak_s=0)
+        view = await fleet.until_ended(rollout)
+        if view.rollout is None or view.rollout.state is not RolloutState.SUCCEEDED:
+            raise RollcallError(f"release {before[:12]} could not be installed")
+        await until_settled(self.port)
+        await fleet.supervisor.stop(fleet.nodes[0].name)
+        await end_gateways(self.home)
+        written = await asyncio.to_thread(add_sessions, self.state)
+        gateway = await self.start_tree(before)
+        await until_settled(self.port)
+        await gateway.stop()
+        await copy(self.state, self.template)
+        return written
 
     async def clear(self) -> None:
         """No agent, no gateway, and the home empty but for the template's state."""
@@ -162,6 +181,11 @@ class Floor:
                 self._gateway = await stand.start_tree(before)
         return watch.result(), {"spent_s": spent}
 
+    async def end(self) -> None:
+        if self._gateway is not None:
+            await self._gateway.stop()
+        await self._stand.clear()
+
     async def _fix(self, release: str) -> int:
         for attempt in range(1, FIX_RUNS + 1):
             done = await self._stand.openclaw(release).run(*FIX, timeout_s=LIMIT_S)
@@ -198,7 +222,8 @@ class OpenClawUpdate:
             async with timed(spent, "update"):
                 done = await self._run(*openclaw, "update", "--tag", after, "--json", "--yes")
             async with timed(spent, "start"):
-                await stand.start(openclaw, self._environment())
+                new = await stand.start(openclaw, self._environment())
+        await new.stop()
         version = await self._run(*openclaw, "--version")
         if after.encode() not in version.stdout:
             raise RollcallError(f"openclaw update left {version.last_line()}: {done.last_line()}")
