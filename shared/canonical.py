@@ -41,7 +41,8 @@ def parse_json(raw: bytes, *, max_bytes: int = MAX_JSON_BYTES, max_depth: int = 
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInputError(f"JSON is not UTF-8 (byte {error.start})") from error
-    _check_depth(text, max_depth)
+    if text.count("[") + text.count("{") > max_depth:
+        _check_depth(text, max_depth)
     try:
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:

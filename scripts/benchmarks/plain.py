@@ -74,6 +74,7 @@ async def watching(workspace: Workspace, port: int, name: str) -> AsyncIterator[
     """Have the prober look at a gateway that is ready, while the body moves it and has it ready again."""
     await until_settled(port)
     file, watch = workspace.root / f"{name}.probes", Watch()
+    file.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "scripts.benchmarks.prober", str(port), str(file)]
     prober = await asyncio.create_subprocess_exec(*argv, env=workspace.environment(), cwd=ROOT)
     try:

@@ -16,6 +16,7 @@ from typing import Any
 from agent.openclaw.cli import OpenClaw, first_object
 from scripts.benchmarks.outages import Silence
 from scripts.benchmarks.plain import PlainGateway, end_gateways, until_settled, watching
+from scripts.benchmarks.weight import add_sessions
 from scripts.minifleet.fleet import MiniFleet
 from shared.command import Output, run_command
 from shared.errors import RollcallError
@@ -52,6 +53,24 @@ class Stand:
     def openclaw(self, release: str) -> OpenClaw:
         return OpenClaw(self.fleet.tools, self.tree(release), self.home)
 
+    async def make_template(self, before: str) -> int:
+        """The state that the old release makes when it runs for the first time, then with some weight in
+        it, and run once more so that it has seen that. Returns the bytes of transcripts."""
+        fleet = self.fleet
+        rollout = await fleet.set_target(before, strategy="immediate", soak_s=0)
+        view = await fleet.until_ended(rollout)
+        if view.rollout is None or view.rollout.state is not RolloutState.SUCCEEDED:
+            raise RollcallError(f"release {before[:12]} could not be installed")
+        await until_settled(self.port)
+        await fleet.supervisor.stop(fleet.nodes[0].name)
+        await end_gateways(self.home)
+        written = await asyncio.to_thread(add_sessions, self.state)
+        gateway = await self.start_tree(before)
+        await until_settled(self.port)
+        await gateway.stop()
+        await copy(self.state, self.template)
+        return written
+
     async def clear(self) -> None:
         """No agent, no gateway, and the home empty but for the template's state."""
         name = self.fleet.nodes[0].name
@@ -80,6 +99,7 @@ class Ours:
     def __init__(self, stand: Stand) -> None:
         self._stand, self._fleet = stand, stand.fleet
         self._node = stand.fleet.nodes[0]
+        self._spent: dict[str, float] = {}
 
     async def begin(self) -> None:
         """The agent up on the template's state; it starts the old release that it knows as current."""
@@ -96,12 +116,12 @@ class Ours:
         if view.rollout is None or view.rollout.state is not RolloutState.SUCCEEDED:
             upgrade = report["upgrade"] or {}
             raise RollcallError(f"our upgrade did not succeed: {upgrade.get('reason')}")
-        return watch.result(), _reported(report)
+        return watch.result(), self._reported(report)
 
     async def roll_back(self) -> tuple[Silence, dict[str, Any]]:
         async with watching(self._fleet.workspace, self._stand.port, "ours-rollback") as watch:
             report = await self._fleet.agent(self._node, "rollback")
-        return watch.result(), _reported(report)
+        return watch.result(), self._reported(report)
 
     async def end(self) -> None:
         """With its own reds cleared: they would keep the next round from beginning."""
@@ -111,6 +131,17 @@ class Ours:
             words = ("clear", key, "--reason", "the benchmark goes on")
             await self._fleet.rollcall_agent(self._node, *words)
         await self._stand.clear()
+
+    def _reported(self, report: dict[str, Any]) -> dict[str, Any]:
+        """The agent's own account of what came since the last one: seconds by phase."""
+        upgrade = report["upgrade"]
+        spent = {
+            phase: round(seconds, 3)
+            for phase, seconds in upgrade["spent_s"].items()
+            if self._spent.get(phase) != seconds
+        }
+        self._spent = upgrade["spent_s"]
+        return {"spent_s": spent, "outage_s": upgrade["outage_s"]}
 
 
 class Floor:
@@ -150,6 +181,11 @@ class Floor:
                 self._gateway = await stand.start_tree(before)
         return watch.result(), {"spent_s": spent}
 
+    async def end(self) -> None:
+        if self._gateway is not None:
+            await self._gateway.stop()
+        await self._stand.clear()
+
     async def _fix(self, release: str) -> int:
         for attempt in range(1, FIX_RUNS + 1):
             done = await self._stand.openclaw(release).run(*FIX, timeout_s=LIMIT_S)
@@ -186,7 +222,8 @@ class OpenClawUpdate:
             async with timed(spent, "update"):
                 done = await self._run(*openclaw, "update", "--tag", after, "--json", "--yes")
             async with timed(spent, "start"):
-                await stand.start(openclaw, self._environment())
+                new = await stand.start(openclaw, self._environment())
+        await new.stop()
         version = await self._run(*openclaw, "--version")
         if after.encode() not in version.stdout:
             raise RollcallError(f"openclaw update left {version.last_line()}: {done.last_line()}")
@@ -235,11 +272,6 @@ async def copy(source: Path, target: Path) -> None:
     done = await run_command(["/bin/cp", "-a", str(source), str(target)], env={}, timeout_s=LIMIT_S)
     if done.code != 0:
         raise RollcallError(f"cp -a failed: {done.last_line()}")
-
-
-def _reported(report: dict[str, Any]) -> dict[str, Any]:
-    upgrade = report["upgrade"]
-    return {"spent_s": upgrade["spent_s"], "outage_s": upgrade["outage_s"]}
 
 
 def _steps(done: Output) -> dict[str, float]:

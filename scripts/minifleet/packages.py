@@ -15,7 +15,7 @@ SCHEMAS = {"2026.9.6": {"state": 18, "agent": 23}}
 async def pack_standin(npm: Npm, version: str, folder: Path) -> Path:
     """The stand-in under a version of OpenClaw, packed by npm as publishing would."""
     source = folder / f"standin-{version}"
-    shutil.copytree(SUPPORT / "openclaw-standin", source)
+    shutil.copytree(SUPPORT / "openclaw-standin", source, dirs_exist_ok=True)
     path = source / "package.json"
     package = json.loads(path.read_text())
     package["version"] = version
