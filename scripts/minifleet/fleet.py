@@ -94,7 +94,7 @@ class MiniFleet:
         self.root = workspace.root
         self.supervisor = supervisor or Supervisor()
         self.agent_env: dict[str, str] = {}
-        """For the agents, besides what everybody gets."""
+        """For the agents and their commands, besides what everybody gets."""
         self.tools = replace(find_tools(), cache=Path.home() / ".npm")
         self.npm = Npm(self.tools)
         self.config = self.root / "coordinator" / "operator.toml"
@@ -135,6 +135,7 @@ class MiniFleet:
 
     async def _cli(self, program: str, *words: str, timeout_s: float) -> bytes:
         env = {**self.workspace.environment(), "ROLLCALL_CONFIG": str(self.config)}
+        env |= self.agent_env if program == "rollcall-agent" else {}
         output = await run_command([str(BIN / program), *words], env=env, timeout_s=timeout_s)
         if output.code != 0:
             said = output.stderr.decode("utf-8", "replace").strip()
