@@ -18,6 +18,7 @@ from shared.roster import Role
 from tests.fleet.conftest import NEW, OLD
 
 
+@pytest.mark.timeout(600)
 async def test_an_agent_and_the_floor_move_the_same_gateway_and_are_watched() -> None:
     pace = replace(STANDIN, red_after_s=600)
     roles = (Role.CANARY,)
@@ -33,10 +34,10 @@ async def test_an_agent_and_the_floor_move_the_same_gateway_and_are_watched() ->
             ours = Ours(stand)
             await ours.begin()
             up, told = await ours.upgrade(release)
-            assert 0 < up.seconds < 20
+            assert 0 < up.seconds < 60
             back, told = await ours.roll_back()
             assert list(told["spent_s"]) == ["rolling_back"]
-            assert 0 < back.seconds < 20
+            assert 0 < back.seconds < 60
             await ours.end()
             assert hash_tree(stand.state) == template, "each round begins with the same state"
         floor = Floor(stand, migrates=True)
