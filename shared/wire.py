@@ -44,6 +44,21 @@ class Wire(BaseModel):
             raise BadInputError(describe(error)) from error
 
 
+def unknown_places(value: Any, understood: Any, place: str = "") -> list[str]:
+    """Keys of a JSON value that are lost in `understood`, the dump of the model made of it. Unknown fields
+    are tolerated in what travels; who acts on a signed document asks for them."""
+    if isinstance(value, list) and isinstance(understood, list):
+        pairs = zip(value, understood, strict=False)
+        return [each for a, b in pairs for each in unknown_places(a, b, f"{place}[]")]
+    if not isinstance(value, dict) or not isinstance(understood, dict):
+        return []
+    found = []
+    for key, each in value.items():
+        at = f"{place}.{key}" if place else str(key)
+        found += unknown_places(each, understood[key], at) if key in understood else [at]
+    return found
+
+
 def short(text: str, limit: int = 2000) -> str:
     """Text of others, fit to travel as a reason: bounded, and without halves of surrogate pairs."""
     return text.encode("utf-8", "replace").decode("utf-8")[:limit]
