@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
+from shared.protocol import ProtocolRange
 from shared.versions import VERSION_WORD
-from shared.wire import PROTOCOL, NodeName, Order, Reason, Sha256, Wire
+from shared.wire import NodeName, Order, Reason, Sha256, Wire
 
 VersionWord = Annotated[str, StringConstraints(pattern=VERSION_WORD)]
 """A version as somebody's software calls itself: of our own form, or of another that is harmless."""
@@ -52,6 +53,8 @@ class Broadcast(Wire):
 class NodeReport(Wire):
     node: NodeName
     agent_version: VersionWord
+    protocol: ProtocolRange | None = None
+    """What the agent speaks, for who plans an upgrade; each exchange says it anew in its header."""
     release: Sha256 | None = None
     version_on_disk: VersionWord | None = None
     version_running: VersionWord | None = None
@@ -85,7 +88,6 @@ class Target(Wire):
 
 
 class SyncRequest(Wire):
-    protocol: int = PROTOCOL
     report: NodeReport
     holds: Order | None = None
     """The order of the target that this agent has; a different one is news, told at once."""
@@ -99,7 +101,6 @@ class SyncRequest(Wire):
 
 
 class SyncAnswer(Wire):
-    protocol: int = PROTOCOL
     generation: int
     target: Target | None = None
     roster: str | None = None

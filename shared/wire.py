@@ -12,9 +12,6 @@ from shared.errors import BadInputError
 
 MAX_INTEGER = 2**53 - 1
 """What every JSON reader and every database takes (RFC 8785, 3.2.2.3)."""
-PROTOCOL = 1
-"""Version of what agents, peers and coordinator say to each other."""
-
 NODE_NAME = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
 NodeName = Annotated[str, StringConstraints(pattern=f"^{NODE_NAME}$")]
 Order = Annotated[
