@@ -13,7 +13,7 @@ from agent.store import Store
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.clock import Clock, wait_at_most
-from shared.errors import RollcallError, UntrustedError
+from shared.errors import RollcallError, UnavailableError, UntrustedError
 from shared.http import is_about_protocol
 from shared.report import NodeReport, SyncAnswer, SyncRequest, Target
 from shared.wire import short
@@ -61,7 +61,7 @@ class Sync:
         self._news = asyncio.Event()
         self.connected = False
         self.refused = ""
-        """Why this agent and the coordinator cannot speak with each other; empty when they can."""
+        """Why this agent and the coordinator cannot speak with each other, by the last answer there was."""
 
     @property
     def alerts(self) -> list[str]:
@@ -136,7 +136,8 @@ class Sync:
         if self.connected:
             log.warning("coordinator lost", reason=str(error))
             self._repository.lost()
-        self.refused = short(str(error)) if is_about_protocol(error) else ""
+        if not isinstance(error, UnavailableError | OSError):
+            self.refused = short(str(error)) if is_about_protocol(error) else ""
         self.connected = False
         self._generation = 0
         self._take(None)

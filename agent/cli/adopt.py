@@ -39,13 +39,17 @@ def adopt(
     Then have it started as HOME/launcher run. Made the same way as a self-upgrade makes the next version;
     what is active already stays the one to go back to.
     """
+    import logging
+
     from agent.environments import Environments, base_python, write_launcher
+    from shared import logs
     from shared.wheel import read_agent_wheel
 
     if not home.is_dir():
         raise ConfigError(f"{home} does not exist", remedy="join first: rollcall-agent join TOKEN")
     if not wheel.is_file():
         raise UsageError(f"--wheel {wheel} does not exist")
+    logs.configure(level=logging.WARNING)
     layout = Layout(home.absolute())
     interpreter = python or base_python()
     version = read_agent_wheel(wheel.name, wheel.read_bytes()).version
