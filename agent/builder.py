@@ -14,7 +14,7 @@ import structlog
 from agent.environments import Environments
 from shared.canonical import sha256_hex
 from shared.clock import Clock
-from shared.command import CHILD_OF, SYSTEM_PATH, run_command
+from shared.command import CHILD_OF, SYSTEM_PATH, end_children_of, run_command
 from shared.durable import hold_lock, private_directory
 from shared.errors import CommandError, RollcallError, UntrustedError
 from shared.failpoint import fail_point
@@ -48,9 +48,8 @@ class PipSettings:
 
 
 class Builder:
-    def __init__(self, environments: Environments, settings: PipSettings, home: Path, clock: Clock):
-        self._environments, self._settings = environments, settings
-        self._home, self._clock = home, clock
+    def __init__(self, environments: Environments, settings: PipSettings, clock: Clock) -> None:
+        self._environments, self._settings, self._clock = environments, settings, clock
 
     async def build(self, version: str, sha256: str, wheel: Path, wheels: Path | None) -> None:
         """Make `versions/<version>` from the wheel with this hash; what stood there is thrown away. With
@@ -79,13 +78,15 @@ class Builder:
         log.info("agent built", version=version, sha256=sha256)
 
     def _prepare(self, version: str, sha256: str, wheel: Path) -> Path:
-        """A HOME for pip that is nobody's, with the lock in it."""
+        """A HOME for pip that is nobody's, with the lock in it. Whatever a killed build left running would
+        write under the feet of this one."""
         raw = wheel.read_bytes()
         if sha256_hex(raw) != sha256:
             raise UntrustedError(f"{wheel.name} is not the wheel with hash {sha256[:12]}")
         agent = read_agent_wheel(wheel.name, raw)
         if agent.version != version:
             raise BadAgentError(f"{wheel.name} holds agent {agent.version}, not {version}")
+        end_children_of(str(self._environments.root))
         self._environments.clear(version)
         scratch = self._environments.root / ".scratch"
         shutil.rmtree(scratch, ignore_errors=True)
@@ -132,5 +133,5 @@ class Builder:
             "PATH": SYSTEM_PATH,
             "LANG": "C.UTF-8",
             "PIP_CONFIG_FILE": str(self._settings.config or NO_FILE),
-            CHILD_OF: str(self._home),
+            CHILD_OF: str(self._environments.root),
         }

@@ -156,7 +156,7 @@ class Daemon:
                 lambda: is_serving(self.monitor.document()),
             ),
             environments,
-            Builder(environments, pip, layout.home, self._clock),
+            Builder(environments, pip, self._clock),
             self._fleet.releases,
             self._alarms,
             self._say,

@@ -152,7 +152,8 @@ class SelfUpgrade:
         failed = await asyncio.to_thread(self._environments.failed, move.version)
         if failed is not None:
             await self._fail(move.target, move.label, _reason(move.version, failed), drop)
-        if failed is not None or self._environments.active == self._node.running:
+        active = await asyncio.to_thread(lambda: self._environments.active)
+        if failed is not None or active == self._node.running:
             await asyncio.to_thread(self._environments.end_move)
 
     async def step(self, target: Target, release: Release, drop: Drop) -> bool:
@@ -189,7 +190,7 @@ class SelfUpgrade:
 
     async def _build(self, target: Target, release: Release, agent: AgentBuild, drop: Drop) -> None:
         """What fails for want of room or of an index ends this order and no other; a wheel that makes no
-        agent is not tried again. The coordinator's absence is waited for."""
+        agent is not tried again. A coordinator that is away, and an adoption that is under way, are waited for."""
         parts = self._environments.root / ".parts"
         try:
             self._say(f"fetching agent {agent.version}")
@@ -197,7 +198,7 @@ class SelfUpgrade:
             self._say(f"building agent {agent.version}")
             wheels = parts if agent.wheels else None
             await self._builder.build(agent.version, agent.sha256, parts / agent.file, wheels)
-        except UnavailableError:
+        except (UnavailableError, ConflictError):
             raise
         except BadAgentError as error:
             await self._fail(target, release.label, str(error), drop)

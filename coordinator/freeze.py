@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import tarfile
@@ -62,10 +63,10 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
     Raises BadInputError when core or a plugin stands twice, CommandError when npm cannot resolve.
     """
     OpenClawVersion(request.version)
+    wheels = await asyncio.to_thread(_agent_files, request)
     with tempfile.TemporaryDirectory(prefix="rollcall-freeze-") as scratch:
         project = Path(scratch)
         tarballs = _copy_artifacts(request, project)
-        wheels = _agent_files(request)
         about = await _about(request, npm)
         dependencies = _dependencies(request)
         draft = ReleaseManifest(

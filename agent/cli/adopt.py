@@ -90,7 +90,7 @@ async def _build(
         )
     await asyncio.to_thread(private_directory, layout.versions)
     pip = PipSettings(python, own.pip_config, own.build_timeout)
-    builder = Builder(environments, pip, layout.home, SystemClock())
+    builder = Builder(environments, pip, SystemClock())
     await builder.build(version, sha256, wheel, None if wheels is None else wheels.absolute())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import os
@@ -86,6 +87,7 @@ def place(tmp_path: Path) -> Place:
 def test_it_is_small_and_needs_the_standard_library_alone() -> None:
     text = Path(launcher.__file__).read_text()
     assert len(text.splitlines()) < 150
+    ast.parse(text, feature_version=(3, 9))
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"exec(open({launcher.__file__!r}).read(), {{}})"],
         check=False,

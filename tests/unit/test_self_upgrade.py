@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +42,8 @@ from agent.self_upgrade import (
     Stay,
     decide,
 )
+from agent.store import SCHEMA_VERSION, Store
+from agent.upgrade.phases import Phase
 from coordinator.freeze import Request, freeze
 from shared.canonical import canonical_json, sha256_hex
 from shared.clock import SystemClock
@@ -62,7 +65,10 @@ from tests.conftest import ManualClock
 from tests.support.wheelkit import ROOT, pack, tiny_agent
 from tests.unit.test_journal import TARGET
 from tests.unit.test_release import manifest
+from tests.unit.test_runner import World as StepWorld
+from tests.unit.test_runner import runner
 
+off = asyncio.to_thread
 BUILD = AgentBuild(version="0.1.1", file="rollcall-0.1.1-py3-none-any.whl", sha256="b" * 64, size=1)
 FACTS = Facts("0.1.0", launched=True, settled=True, active="0.1.0", built=None, failed=None)
 
@@ -144,9 +150,8 @@ class World:
         return self.files[sha256]
 
     async def build(self, version: str, sha256: str, wheel: Path, wheels: Path | None) -> None:
-        self.did.append(
-            f"built from {wheel.name}, {sorted(p.name for p in wheel.parent.iterdir())}"
-        )
+        beside = await off(os.listdir, wheel.parent)
+        self.did.append(f"built from {wheel.name}, {beside}")
         if self.build_error is not None:
             raise self.build_error
         await asyncio.to_thread(self.have, version, sha256)
@@ -154,6 +159,9 @@ class World:
     def have(self, version: str, sha256: str = "b" * 64) -> None:
         self.environments.folder(version).mkdir(parents=True)
         self.environments.complete(version, sha256, 1)
+
+    def links(self) -> tuple[str | None, str | None]:
+        return self.environments.active, self.environments.good
 
     async def raise_red(self, kind: RedKind, reason: str, release: str | None) -> None:
         self.reds.append((kind, reason))
@@ -191,11 +199,11 @@ async def test_it_builds_then_looks_again_then_departs(world: World) -> None:
     world.files = {sha256_hex(RAW): RAW}
     upgrade = world.upgrade()
     assert not await upgrade.step(TARGET, RELEASE, world.drop)
-    assert world.environments.active == "0.1.0"
+    assert await off(world.links) == ("0.1.0", None)
     with pytest.raises(Departure):
         await upgrade.step(TARGET, RELEASE, world.drop)
-    assert (world.environments.active, world.environments.good) == ("0.1.1", "0.1.0")
-    move = world.environments.move()
+    assert await off(world.links) == ("0.1.1", "0.1.0")
+    move = await off(world.environments.move)
     assert move is not None
     assert (move.version, move.before, move.target, move.served) == ("0.1.1", "0.1.0", TARGET, True)
     assert not (world.environments.root / ".parts").exists()
@@ -260,7 +268,7 @@ def moved(world: World) -> None:
 
 
 async def test_the_agent_that_runs_again_tells_of_the_failure_once(world: World) -> None:
-    moved(world)
+    await off(moved, world)
     record = {
         "version": "0.1.1",
         "sha256": "b" * 64,
@@ -269,7 +277,7 @@ async def test_the_agent_that_runs_again_tells_of_the_failure_once(world: World)
         "exit": "no gateway",
     }
     (world.environments.root / "0.1.1.failed.json").write_text(json.dumps(record))
-    world.environments.activate("0.1.0")
+    await off(world.environments.activate, "0.1.0")
     for _ in range(2):
         await world.upgrade().recover(world.drop)
     reason = "agent 0.1.1 failed here: 3 starts: no gateway; agent 0.1.0 goes on"
@@ -284,18 +292,18 @@ RELEASE_OF_B = release_with()
 
 
 async def test_a_kill_before_the_link_moved_means_that_nothing_was_tried(world: World) -> None:
-    moved(world)
-    world.environments.activate("0.1.0")
+    await off(moved, world)
+    await off(world.environments.activate, "0.1.0")
     await world.upgrade().recover(world.drop)
-    assert world.environments.move() is None
+    assert await off(world.environments.move) is None
     assert (world.reds, world.dropped) == ([], [])
 
 
 async def test_the_new_agent_leaves_the_move_to_its_healthy_report(world: World) -> None:
-    moved(world)
+    await off(moved, world)
     world.running = "0.1.1"
     await world.upgrade().recover(world.drop)
-    assert world.environments.move() is not None
+    assert await off(world.environments.move) is not None
 
 
 def document(status: CheckStatus = CheckStatus.PASS, at: float | None = 1.0) -> ReadinessDocument:
@@ -356,22 +364,24 @@ async def pass_time(clock: ManualClock, until: Callable[[], bool]) -> None:
 
 
 async def test_a_new_agent_reports_healthy_and_tidies_up(world: World, clock: ManualClock) -> None:
-    moved(world)
-    world.have("0.0.9")
+    await off(moved, world)
+    await off(world.have, "0.0.9")
     health = Health("0.1.1", world.environments, senses(), clock, 180)
     assert not health.settled
     await health.run()
     assert health.settled
-    assert world.environments.is_healthy("0.1.1")
-    assert world.environments.move() is None
-    listed = {each.version: (each.state, each.healthy) for each in world.environments.listing()}
+    assert await off(world.environments.is_healthy, "0.1.1")
+    assert await off(world.environments.move) is None
+    listed = {
+        each.version: (each.state, each.healthy) for each in await off(world.environments.listing)
+    }
     assert listed == {"0.1.0": (State.GOOD, True), "0.1.1": (State.ACTIVE, True)}
 
 
 async def test_one_that_cannot_be_healthy_leaves_its_reason_and_ends(
     world: World, clock: ManualClock
 ) -> None:
-    moved(world)
+    await off(moved, world)
     health = Health("0.1.1", world.environments, senses(document(CheckStatus.FAIL)), clock, 180)
     task = asyncio.create_task(health.run())
     await pass_time(clock, task.done)
@@ -379,14 +389,14 @@ async def test_one_that_cannot_be_healthy_leaves_its_reason_and_ends(
         task.result()
     left = json.loads((world.environments.folder("0.1.1") / "EXIT").read_text())
     assert "within 180 s" in left["reason"]
-    assert not world.environments.is_healthy("0.1.1")
+    assert not await off(world.environments.is_healthy, "0.1.1")
     assert not health.settled
 
 
 async def test_one_without_any_network_is_healthy_after_a_minute(
     world: World, clock: ManualClock
 ) -> None:
-    moved(world)
+    await off(moved, world)
     health = Health("0.1.1", world.environments, senses(reached=False), clock, 180)
     began = clock.monotonic()
     task = asyncio.create_task(health.run())
@@ -396,7 +406,7 @@ async def test_one_without_any_network_is_healthy_after_a_minute(
 
 
 async def test_the_alarm_of_the_launcher_is_put_off(world: World, clock: ManualClock) -> None:
-    moved(world)
+    await off(moved, world)
     signal.alarm(1000)
     await Health("0.1.1", world.environments, senses(), clock, 180).run()
     assert signal.alarm(0) == 0
@@ -420,7 +430,7 @@ def test_a_process_of_another_environment_was_not_launched_here(
 
 def builder(world: World, *, timeout_s: float = 120) -> Builder:
     settings = PipSettings(base_python(), None, timeout_s)
-    return Builder(world.environments, settings, world.layout.home, SystemClock())
+    return Builder(world.environments, settings, SystemClock())
 
 
 async def build(world: World, wheel: Path, wheels: Path | None, version: str = "0.1.1") -> None:
@@ -434,11 +444,12 @@ async def test_an_environment_is_built_whole_and_alone(world: World, tmp_path: P
     half.mkdir()
     (half / "leftover").touch()
     await build(world, wheel, wheels)
-    mark = world.environments.built("0.1.1")
+    mark = await off(world.environments.built, "0.1.1")
     assert mark is not None
     assert mark.sha256 == sha256_hex(wheel.read_bytes())
     assert not (half / "leftover").exists()
-    said = subprocess.run(
+    said = await off(
+        subprocess.run,
         [half / "bin" / "python", "-I", "-c", "import agent, tinydep; print(agent.__version__)"],
         capture_output=True,
         check=True,
@@ -447,17 +458,19 @@ async def test_an_environment_is_built_whole_and_alone(world: World, tmp_path: P
     assert {path.name for path in world.environments.root.iterdir()} == {
         "0.1.0",
         "0.1.1",
-        "good",
         ".lock",
-    } - {"good"}
+    }
 
 
 async def test_a_broken_import_is_found_before_anything_moves(world: World, tmp_path: Path) -> None:
     wheel, wheels = tiny_agent(tmp_path, "0.1.1", init="raise RuntimeError('half an agent')\n")
     with pytest.raises(BadAgentError, match="half an agent"):
         await build(world, wheel, wheels)
-    assert world.environments.built("0.1.1") is None
-    assert [each.state for each in world.environments.listing()] == [State.ACTIVE, State.UNFINISHED]
+    assert await off(world.environments.built, "0.1.1") is None
+    assert [each.state for each in await off(world.environments.listing)] == [
+        State.ACTIVE,
+        State.UNFINISHED,
+    ]
 
 
 async def test_a_dependency_with_another_hash_is_not_installed(
@@ -467,7 +480,7 @@ async def test_a_dependency_with_another_hash_is_not_installed(
     pack(wheels, "tinydep", "1.0", {"tinydep.py": "SIZE = 'evil'\n"})
     with pytest.raises(CommandError, match="pip failed"):
         await build(world, wheel, wheels)
-    assert world.environments.built("0.1.1") is None
+    assert await off(world.environments.built, "0.1.1") is None
 
 
 async def test_a_wheel_is_looked_at_before_a_venv_is_made(world: World, tmp_path: Path) -> None:
@@ -479,7 +492,7 @@ async def test_a_wheel_is_looked_at_before_a_venv_is_made(world: World, tmp_path
     bare, _ = tiny_agent(tmp_path, "0.1.3", lock=False)
     with pytest.raises(BadInputError, match="carries no lock"):
         await build(world, bare, wheels, "0.1.3")
-    assert [each.version for each in world.environments.listing()] == ["0.1.0"]
+    assert [each.version for each in await off(world.environments.listing)] == ["0.1.0"]
 
 
 async def test_a_build_ends_at_its_deadline(world: World, tmp_path: Path) -> None:
@@ -493,9 +506,7 @@ async def test_a_build_ends_at_its_deadline(world: World, tmp_path: Path) -> Non
 ADOPT = "from agent.cli import main; main()"
 
 
-@pytest.mark.parametrize(
-    "place", ["agent.venv", "agent.installed", "write.COMPLETE", "link.active"]
-)
+@pytest.mark.parametrize("place", ["agent.dependencies", "link.active"])
 def test_killed_anywhere_in_an_adoption_the_next_one_succeeds(tmp_path: Path, place: str) -> None:
     """Fault 8, with the command that builds as a self-upgrade does."""
     wheel, wheels = tiny_agent(tmp_path, "0.1.1")
@@ -587,7 +598,7 @@ def test_what_a_release_accepts_as_an_agent(tmp_path: Path) -> None:
 )
 def test_a_lock_pins_and_does_nothing_else(tmp_path: Path, lock: str) -> None:
     wheel = pack(tmp_path, "rollcall", "0.1.1", {"agent/requirements.lock": lock})
-    with pytest.raises(BadInputError, match="pins nothing|not a pin"):
+    with pytest.raises(BadInputError, match=r"pins nothing|not a pin"):
         read_agent_wheel(wheel.name, wheel.read_bytes())
 
 
@@ -647,3 +658,54 @@ async def test_freezing_refuses_what_no_node_could_use(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     asked = Request("2026.9.6", agent_wheel=whole, agent_wheels=tmp_path / "none")
     assert "no wheel of tinydep" in await refused(asked)
+
+
+async def test_an_adoption_under_way_is_waited_for(world: World) -> None:
+    world.files, world.build_error = {sha256_hex(RAW): RAW}, ConflictError("in use")
+    with pytest.raises(ConflictError):
+        await world.upgrade().step(TARGET, RELEASE, world.drop)
+    assert world.dropped == []
+
+
+async def test_an_order_that_was_never_begun_ends_in_the_journal_once(tmp_path: Path) -> None:
+    """And only as far as the table allows: nothing while another one runs."""
+    steps = StepWorld()
+    made = await off(runner, tmp_path / "upgrade.log", steps)
+    for _ in range(2):
+        await made.drop(TARGET, "x", "agent 0.1.1 failed here")
+    assert made.record is not None
+    assert (made.record.phase, made.record.reason) == (Phase.DROPPED, "agent 0.1.1 failed here")
+    again = await off(runner, tmp_path / "upgrade.log", steps)
+    assert again.record == made.record
+    assert steps.did == []
+    other = TARGET.model_copy(update={"order": "00000001:canary"})
+    steps.hang = Phase.STAGED
+    task = asyncio.create_task(again.begin(other, "y"))
+    await steps.hanging.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await again.drop(TARGET.model_copy(update={"order": "00000002:canary"}), "z", "late")
+    assert again.record is not None
+    assert again.record.target == other
+
+
+async def test_an_older_agent_opens_a_database_that_a_newer_one_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "agent.db"
+    await (await Store.open(path)).close()
+
+    def become(schema: int, readable_from: int | None) -> None:
+        with sqlite3.connect(path) as db:
+            db.execute(f"PRAGMA user_version = {schema}")
+            db.execute("DELETE FROM meta WHERE key = 'readable_from'")
+            if readable_from is not None:
+                db.execute("INSERT INTO meta VALUES ('readable_from', ?)", (readable_from,))
+        db.close()
+
+    await off(become, SCHEMA_VERSION + 1, SCHEMA_VERSION)
+    store = await Store.open(path)
+    await store.block("a" * 64, "x", 1.0)
+    await store.close()
+    for readable_from in (None, SCHEMA_VERSION + 1):
+        await off(become, SCHEMA_VERSION + 1, readable_from)
+        with pytest.raises(RollcallError, match="written by a newer agent"):
+            await Store.open(path)
