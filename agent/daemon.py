@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -144,7 +146,8 @@ class Daemon:
 
     def _self_upgrade(self) -> SelfUpgrade:
         own, layout = self._config.agent, self._layout
-        environments, version = Environments(layout), launched_version(layout)
+        environments = Environments(layout)
+        version = launched_version(layout, os.environ, sys.prefix)
         senses = Senses(self.monitor.document, self._reaches_somebody, lambda: self._sync.refused)
         self._health = Health(version, environments, senses, self._clock, own.healthy_timeout)
         pip = PipSettings(own.python or base_python(), own.pip_config, own.build_timeout)

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -96,10 +97,11 @@ def base_python() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable))
 
 
-def launched_version(layout: Layout) -> str | None:
-    """The version that this process runs as, if the launcher of this home started it."""
-    version = os.environ.get(LAUNCHED)
-    mine = version is not None and Path(sys.prefix) == layout.versions.absolute() / version
+def launched_version(layout: Layout, environ: Mapping[str, str], prefix: str) -> str | None:
+    """The version that a process runs as, by its environment and its `sys.prefix`, if the launcher of this
+    home started it."""
+    version = environ.get(LAUNCHED)
+    mine = version is not None and Path(prefix) == layout.versions.absolute() / version
     return version if mine else None
 
 
