@@ -160,9 +160,10 @@ def _agent_build(wheel: Path | None, files: dict[str, bytes]) -> AgentBuild | No
         for name, body in files.items()
     }
     own = about.pop(wheel.name)
-    version = read_agent_wheel(wheel.name, files[wheel.name]).version
+    agent = read_agent_wheel(wheel.name, files[wheel.name])
     return AgentBuild(
-        version=version,
+        version=agent.version,
+        protocol=agent.protocol,
         file=own.file,
         sha256=own.sha256,
         size=own.size,

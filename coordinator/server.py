@@ -87,7 +87,7 @@ class Coordinator:
             queries, nodes, self._ring, self._repository, self._notifier, clock
         )
         await self._fleet.publish_roster()
-        self._engine = Engine(queries, self._fleet, self._notifier, clock)
+        self._engine = Engine(queries, self._fleet, self._notifier, clock, self._settings.speaks)
         operators, audit = Operators(database), AuditLog(database)
         recorder = Recorder(audit, clock)
         await ensure_admin(operators, recorder, paths.token, clock.now())

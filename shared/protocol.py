@@ -8,6 +8,7 @@ ignore those that they do not know. What an older reader must not ignore takes a
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
@@ -55,8 +56,9 @@ class ProtocolRange(Wire):
 
 FIRST: Final = ProtocolRange(min=1, max=1)
 """What a side speaks that says nothing about it: the agents and coordinators of before ranges."""
-SPOKEN: Final = ProtocolRange(min=1, max=1)
-"""What this version speaks."""
+FILE: Final = "shared/protocol.json"
+SPOKEN: Final = ProtocolRange.from_bytes(Path(__file__).with_name("protocol.json").read_bytes())
+"""What this version speaks. In a file of its own, so that it can be read from a wheel as well."""
 
 
 class ProtocolError(BadInputError):

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from shared.canonical import parse_json, sha256_hex
 from shared.errors import UntrustedError
+from shared.protocol import ProtocolRange
 from shared.roster import Role
 from shared.versions import OpenClawVersion, VersionText
 from shared.wire import Sha256, Wire, unknown_places
@@ -78,7 +79,7 @@ class AgentBuild(Wire):
     """The version of the agent that goes with a release, and the wheel that it is installed from.
 
     The wheel carries the lock of its dependencies, so its hash fixes every byte. With `wheels` a node
-    takes them from there and asks no index. Left out when empty: a manifest of before keeps its id.
+    takes them from there and asks no index. What is empty is left out: a manifest of before keeps its id.
     """
 
     version: Annotated[
@@ -87,6 +88,8 @@ class AgentBuild(Wire):
     file: Annotated[str, StringConstraints(pattern=r"^rollcall-[A-Za-z0-9._+-]{1,120}\.whl$")]
     sha256: Sha256
     size: Annotated[int, Field(gt=0, le=MAX_ARTIFACT_BYTES)]
+    protocol: Annotated[ProtocolRange | None, Field(exclude_if=operator.not_)] = None
+    """What it speaks; None is a build of before ranges."""
     wheels: Annotated[list[WheelFile], Field(max_length=512, exclude_if=operator.not_)] = []
 
     @property

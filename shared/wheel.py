@@ -12,6 +12,7 @@ from email.parser import BytesParser
 
 from shared.canonical import sha256_hex
 from shared.errors import BadInputError
+from shared.protocol import FILE, FIRST, ProtocolRange
 
 LOCK = "agent/requirements.lock"
 MAX_MEMBER_BYTES = 2 << 20
@@ -37,6 +38,8 @@ class AgentWheel:
     version: str
     lock: bytes
     requirements: tuple[Requirement, ...]
+    protocol: ProtocolRange
+    """What this agent speaks."""
 
 
 def read_agent_wheel(file: str, raw: bytes) -> AgentWheel:
@@ -50,6 +53,7 @@ def read_agent_wheel(file: str, raw: bytes) -> AgentWheel:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             about = _member(archive, f"rollcall-{named[2]}.dist-info/METADATA")
             lock = _member(archive, LOCK)
+            spoken = _member(archive, FILE)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise BadInputError(f"{file} is not a wheel: {error}") from error
     if about is None:
@@ -62,7 +66,8 @@ def read_agent_wheel(file: str, raw: bytes) -> AgentWheel:
             f"{file} carries no lock of its dependencies ({LOCK})",
             remedy="build it from a checkout: python -m hatchling build -t wheel",
         )
-    return AgentWheel(version, lock, parse_lock(lock))
+    protocol = FIRST if spoken is None else ProtocolRange.from_bytes(spoken)
+    return AgentWheel(version, lock, parse_lock(lock), protocol)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes | None:

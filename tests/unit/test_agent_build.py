@@ -32,10 +32,11 @@ from shared.errors import (
     UntrustedError,
 )
 from shared.failpoint import VARIABLE
+from shared.protocol import FIRST, SPOKEN
 from shared.release import parse_release, same_gateway
 from shared.wheel import check_dependencies, read_agent_wheel
 from tests.support.agentworld import BUILD, World, make_world, moved, off
-from tests.support.wheelkit import ROOT, pack, tiny_agent
+from tests.support.wheelkit import ROOT, build_wheel, pack, tiny_agent
 from tests.unit.test_release import manifest
 
 
@@ -133,7 +134,7 @@ def test_killed_anywhere_in_an_adoption_the_next_one_succeeds(tmp_path: Path, pl
     first = subprocess.run(argv, env=env, capture_output=True, check=False)
     assert first.returncode == -signal.SIGKILL
     environments = Environments(Layout(home))
-    assert environments.active is None
+    assert not (home / "active").exists()
     again = subprocess.run(argv, env=env, capture_output=True, check=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["version"] == "0.1.1"
@@ -183,6 +184,7 @@ def test_what_a_release_accepts_as_an_agent(tmp_path: Path) -> None:
     wheel, wheels = tiny_agent(tmp_path, "0.1.1")
     agent = read_agent_wheel(wheel.name, wheel.read_bytes())
     assert (agent.version, [each.name for each in agent.requirements]) == ("0.1.1", ["tinydep"])
+    assert agent.protocol == FIRST, "it does not say"
     dependency = next(wheels.iterdir()).read_bytes()
     check_dependencies(agent, {"tinydep-1.0-py3-none-any.whl": dependency})
     with pytest.raises(BadInputError, match="no wheel of tinydep"):
@@ -271,3 +273,12 @@ async def test_freezing_refuses_what_no_node_could_use(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     asked = Request("2026.9.6", agent_wheel=whole, agent_wheels=tmp_path / "none")
     assert "no wheel of tinydep" in await refused(asked)
+
+
+def test_a_wheel_of_this_tree_carries_its_lock_and_its_protocol(tmp_path: Path) -> None:
+    wheel = build_wheel("0.1.7", tmp_path, {})
+    agent = read_agent_wheel(wheel.name, wheel.read_bytes())
+    assert agent.version == "0.1.7"
+    assert agent.protocol == SPOKEN
+    assert agent.lock == (ROOT / "scripts" / "locks" / "agent.txt").read_bytes()
+    assert {"aiohttp", "pydantic"} <= {each.name for each in agent.requirements}

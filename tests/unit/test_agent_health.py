@@ -86,9 +86,9 @@ async def test_a_new_agent_reports_healthy_and_tidies_up(world: World, clock: Ma
     await off(moved, world)
     await off(world.have, "0.0.9")
     health = Health("0.1.1", world.environments, senses(), clock, 180)
-    assert not health.settled
+    before = health.settled
     await health.run()
-    assert health.settled
+    assert (before, health.settled) == (False, True)
     assert await off(world.environments.is_healthy, "0.1.1")
     assert await off(world.environments.move) is None
     listed = {
