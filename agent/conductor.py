@@ -12,6 +12,7 @@ from agent.changes import Changes
 from agent.layout import Layout
 from agent.peers.mesh import Mesh
 from agent.readiness.monitor import Monitor
+from agent.self_upgrade import SelfUpgrade
 from agent.upgrade.context import Deps
 from agent.upgrade.decide import Start, Wait, admit
 from agent.upgrade.journal import Journal
@@ -21,7 +22,7 @@ from agent.upgrade.record import JournalError, Record
 from agent.upgrade.runner import Runner
 from shared.clock import Clock
 from shared.durable import switch_link
-from shared.errors import RollcallError
+from shared.errors import ConflictError, RollcallError
 from shared.messages import Message, RedKind
 from shared.report import Target
 from shared.wire import short
@@ -44,8 +45,10 @@ class Conductor:
         monitor: Monitor,
         changes: Changes,
         keeper: Keeper,
+        self_upgrade: SelfUpgrade,
     ) -> None:
         self._deps, self._journal, self._keeper = deps, journal, keeper
+        self._self_upgrade = self_upgrade
         self._mesh, self._alarms, self._monitor, self._changes = mesh, alarms, monitor, changes
         self.runner = Runner(deps, journal, changes.notify)
         self.waiting = ""
@@ -88,6 +91,10 @@ class Conductor:
                 await self._alarms.raise_red(RedKind.JOURNAL, reason, None)
             except RollcallError as failure:
                 log.error("red not raised", reason=str(failure))
+        try:
+            await self._self_upgrade.recover(self.runner.drop)
+        except (RollcallError, OSError) as failure:
+            log.error("the end of the agent's upgrade is not told yet", reason=str(failure))
         if (self.record is None or self.record.over) and self._layout.current.exists():
             try:
                 await self._deps.service.start(self._deps.service_spec())
@@ -147,6 +154,12 @@ class Conductor:
     async def _begin(self, target: Target) -> None:
         try:
             release = await self._deps.releases.authorise(target.release)
+            if not await self._self_upgrade.step(target, release, self.runner.drop):
+                return
+        except ConflictError as error:
+            self._wait_for(str(error))
+            await self._clock.sleep(ASK_AGAIN_S)
+            return
         except (RollcallError, OSError) as error:
             self._wait_for(f"refused: {error}")
             await self._clock.sleep(ASK_AGAIN_S)

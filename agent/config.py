@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -149,7 +149,21 @@ class UpgradeConfig(Section):
     prove_timeout: Duration = 180.0
 
 
+class OwnConfig(Section):
+    """How the agent makes new versions of itself."""
+
+    python: Path | None = None
+    """The interpreter that its environments are made with; when absent, the one that the running one was
+    made with. It must stay where it is: a private one, not one that a package manager replaces."""
+    pip_config: Path | None = None
+    """pip's configuration. No user's is read; without this none at all."""
+    build_timeout: Duration = 900.0
+    healthy_timeout: Annotated[Duration, Field(le=600)] = 180.0
+    """How long a new version may take to report healthy, before it ends itself."""
+
+
 class AgentConfig(Section):
+    agent: OwnConfig = OwnConfig()
     api: ApiConfig = ApiConfig()
     peers: PeerConfig = PeerConfig()
     gateway: GatewayConfig

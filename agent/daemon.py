@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
 
+import agent
 from agent.alarm import Alarms
 from agent.api import control_app, reading_app
+from agent.builder import Builder, PipSettings
 from agent.changes import Changes
 from agent.conductor import Conductor
 from agent.config import AgentConfig, parse_static
+from agent.environments import Environments, base_python, launched_version
+from agent.health import Health, Senses, is_serving
 from agent.layout import Layout
 from agent.membership import Membership
 from agent.openclaw.cli import OpenClaw
@@ -36,6 +42,7 @@ from agent.readiness.probes.running import RunningProbe
 from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
 from agent.reporting import build_report
+from agent.self_upgrade import Departure, Node, SelfUpgrade
 from agent.service.process import ProcessService
 from agent.standing import Outlook
 from agent.store import Store
@@ -116,7 +123,7 @@ class Daemon:
             compare_every_s=config.peers.sync_every,
         )
         await self._fleet.open(stack)
-        to_gateway = await stack.enter_async_context(session(per_host=4))
+        to_gateway = await stack.enter_async_context(session(per_host=4, speaks=None))
         self._gateway = Gateway(to_gateway, config.gateway.port)
         self.service = await ProcessService.open(layout.service, self._clock, self._changes.notify)
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
@@ -159,7 +166,33 @@ class Daemon:
             self.monitor,
             self._changes,
             self.keeper,
+            self._self_upgrade(),
         )
+
+    def _self_upgrade(self) -> SelfUpgrade:
+        own, layout = self._config.agent, self._layout
+        environments = Environments(layout)
+        version = launched_version(layout, os.environ, sys.prefix)
+        senses = Senses(self.monitor.document, self._reaches_somebody, lambda: self._sync.refused)
+        self._health = Health(version, environments, senses, self._clock, own.healthy_timeout)
+        pip = PipSettings(own.python or base_python(), own.pip_config, own.build_timeout)
+        return SelfUpgrade(
+            Node(
+                agent.__version__,
+                version is not None,
+                lambda: self._health.settled,
+                lambda: is_serving(self.monitor.document()),
+            ),
+            environments,
+            Builder(environments, pip, self._clock),
+            self._fleet.releases,
+            self._alarms,
+            self._say,
+        )
+
+    def _reaches_somebody(self) -> bool:
+        peers = self._trust.peer_names()
+        return self._sync.connected or any(self._directory.how(name) for name in peers)
 
     async def _open_mesh(self) -> None:
         transport = self._fleet.transport
@@ -247,6 +280,7 @@ class Daemon:
                 ("housekeeping", self._tidy()),
                 ("outlook", self._outlook.run()),
                 ("sync", self._sync.run()),
+                ("health", self._health.run()),
                 ("conductor", self.conductor.run()),
                 ("discovery", self._discover(for_peers)),
             ):
@@ -342,7 +376,7 @@ class Daemon:
             waiting=self.conductor.waiting,
             urls=self._urls,
             broadcasts=await self.mesh.recent_broadcasts(),
-            alerts=self._fleet.alerts,
+            alerts=[*self._fleet.alerts, *self._sync.alerts],
             certificate_expires=self._fleet.renewal.expires,
             standing=self._outlook.now,
         )
@@ -374,7 +408,8 @@ class Daemon:
 async def run_until_signal(
     daemon: Daemon, on_ready: Callable[[dict[str, str]], None] = lambda urls: None
 ) -> None:
-    """SIGTERM and SIGINT stop the agent in order; its gateway stays up for the next one."""
+    """SIGTERM and SIGINT stop the agent in order, and so does its own departure for another version; its
+    gateway stays up for the next one."""
     loop = asyncio.get_running_loop()
     work = asyncio.create_task(_live(daemon, on_ready), name="agent")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -383,6 +418,8 @@ async def run_until_signal(
         try:
             await work
         except BaseExceptionGroup as group:
+            if group.subgroup(Departure) is not None:
+                return
             known = first_known(group)
             raise known if known is not None else group from group
 

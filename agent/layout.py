@@ -96,6 +96,18 @@ class Layout:
     def empty(self) -> Path:
         return self.home / "empty"
 
+    @property
+    def versions(self) -> Path:
+        return self.home / "versions"
+
+    @property
+    def active(self) -> Path:
+        return self.home / "active"
+
+    @property
+    def launcher(self) -> Path:
+        return self.home / "launcher"
+
     def sweep(self) -> None:
         """Leftovers of an agent that was killed; only under the home's lock."""
         for folder in (self.home, self.identity, self.journal, self.service, self.bookmarks):
@@ -107,6 +119,7 @@ class Layout:
         for path in (
             self.home,
             self.identity,
+            self.versions,
             self.bookmarks,
             self.journal,
             self.service,
@@ -122,7 +135,7 @@ class Layout:
         closed to it one by one, agent.db and the lock among them."""
         for path in self.home.iterdir():
             if path.is_file() and not path.is_symlink():
-                path.chmod(0o600)
+                path.chmod(0o755 if path == self.launcher else 0o600)
         for path in (self.home, self.scratch, self.empty):
             path.chmod(0o711)
         self.releases.chmod(0o755)

@@ -10,9 +10,10 @@ from aiohttp import web
 from agent.api import Facade, readiness_route
 from agent.trust import Trust
 from shared.errors import NotFoundError, UntrustedError
-from shared.http import application, caller, read_body, wire_response
+from shared.http import Speaker, application, caller, read_body, wire_response
 from shared.messages import MAX_MESSAGE_BYTES
 from shared.metadata import SERVED
+from shared.protocol import SPOKEN, ProtocolRange
 from shared.roster import MAX_ROSTER_BYTES
 from shared.wire import Wire
 
@@ -38,13 +39,19 @@ class PeerApi:
     """Who calls is what the certificate says, looked up in the roster of this very moment."""
 
     def __init__(
-        self, trust: Trust, messages: Messages, rosters: Rosters, repository: Repository
+        self,
+        trust: Trust,
+        messages: Messages,
+        rosters: Rosters,
+        repository: Repository,
+        speaks: ProtocolRange = SPOKEN,
     ) -> None:
         self._trust, self._messages = trust, messages
+        self._speaker = Speaker(f"the agent of {trust.name}", speaks)
         self._rosters, self._repository = rosters, repository
 
     def application(self, facade: Facade) -> web.Application:
-        app = application()
+        app = application(self._speaker)
         for method, path, handler in (
             ("POST", "/v1/peer/messages", self.receive),
             ("GET", "/v1/peer/events", self.events),

@@ -215,6 +215,12 @@ class Releases:
             raise UntrustedError(f"release {release.label} has no artifact {sha256[:12]}")
         return await self._blob(sha256, MAX_ARTIFACT_BYTES)
 
+    async def agent_file(self, release: Release, sha256: str) -> bytes:
+        agent = release.manifest.agent
+        if agent is None or sha256 not in agent.files.values():
+            raise UntrustedError(f"release {release.label} has no agent file {sha256[:12]}")
+        return await self._blob(sha256, MAX_ARTIFACT_BYTES)
+
     async def _blob(self, sha256: str, limit: int) -> bytes:
         path = f"/v1/blobs/{sha256}"
         raw = await self._coordinator.get(path, limit=limit, timeout_s=BLOB_TIMEOUT_S)

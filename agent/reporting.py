@@ -11,6 +11,7 @@ from agent.trust import Trust
 from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record
 from shared.messages import Message
+from shared.protocol import SPOKEN
 from shared.readiness import ReadinessDocument
 from shared.report import (
     Broadcast,
@@ -49,6 +50,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     return NodeReport(
         node=trust.name,
         agent_version=agent.__version__,
+        protocol=SPOKEN,
         release=compared.release,
         version_on_disk=as_word(compared.core_on_disk),
         version_running=as_word(compared.core_running),

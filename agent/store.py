@@ -17,7 +17,7 @@ from typing import TypeVar
 from shared.errors import RollcallError
 from shared.messages import Message
 from shared.report import Broadcast
-from shared.wire import Sha256, Wire
+from shared.wire import MAX_INTEGER, Sha256, Wire
 
 T = TypeVar("T")
 
@@ -321,10 +321,17 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA fullfsync = 1")
     db.execute("PRAGMA checkpoint_fullfsync = 1")
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION and _readable_from(db) > SCHEMA_VERSION:
         raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
     if version in _STEPS:
         db.executescript(
             f"BEGIN; {_STEPS[version]} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
     return db
+
+
+def _readable_from(db: sqlite3.Connection) -> int:
+    """The oldest schema whose agent can use a database of a newer one: a step that only adds what an older
+    agent may leave out says so in `meta`. A new agent that fails leaves its database to the old one."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'readable_from'").fetchone()
+    return MAX_INTEGER if row is None else int(row[0])

@@ -13,8 +13,10 @@ from agent.store import Store
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.clock import Clock, wait_at_most
-from shared.errors import RollcallError, UntrustedError
+from shared.errors import RollcallError, UnavailableError, UntrustedError
+from shared.http import is_about_protocol
 from shared.report import NodeReport, SyncAnswer, SyncRequest, Target
+from shared.wire import short
 
 log = structlog.get_logger()
 
@@ -58,6 +60,12 @@ class Sync:
         self._holds: str | None = None
         self._news = asyncio.Event()
         self.connected = False
+        self.refused = ""
+        """Why this agent and the coordinator cannot speak with each other, by the last answer there was."""
+
+    @property
+    def alerts(self) -> list[str]:
+        return [f"sync: {self.refused}"] if self.refused else []
 
     def changed(self) -> None:
         """Something here is worth telling now."""
@@ -104,7 +112,7 @@ class Sync:
     async def _apply(self, answer: SyncAnswer) -> None:
         if not self.connected:
             log.info("coordinator reached")
-        self.connected = True
+        self.connected, self.refused = True, ""
         await self._store.uploaded(answer.stored)
         self._number = answer.repository
         self._repository.heard(answer.repository)
@@ -128,6 +136,8 @@ class Sync:
         if self.connected:
             log.warning("coordinator lost", reason=str(error))
             self._repository.lost()
+        if not isinstance(error, UnavailableError | OSError):
+            self.refused = short(str(error)) if is_about_protocol(error) else ""
         self.connected = False
         self._generation = 0
         self._take(None)

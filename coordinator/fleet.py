@@ -189,6 +189,7 @@ def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
             "version_on_disk": report.version_on_disk,
             "version_running": report.version_running,
             "agent_version": report.agent_version,
+            "protocol": report.protocol,
             "upgrade": report.upgrade,
             "waiting": report.waiting,
             "frozen_by": report.frozen_by,

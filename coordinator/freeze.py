@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import tarfile
@@ -24,8 +25,10 @@ from shared.release import (
     Migration,
     ReleaseManifest,
     SchemaVersions,
+    WheelFile,
 )
 from shared.versions import OpenClawVersion
+from shared.wheel import check_dependencies, read_agent_wheel
 
 ARTIFACTS = "artifacts"
 
@@ -41,6 +44,8 @@ class Request:
     overlay: dict[str, dict[str, Any]] = field(default_factory=dict)
     migrations: list[Migration] = field(default_factory=list)
     agent_wheel: Path | None = None
+    agent_wheels: Path | None = None
+    """A folder with the wheels of the agent's dependencies, to travel with the release."""
     days: float = 90
 
 
@@ -58,6 +63,7 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
     Raises BadInputError when core or a plugin stands twice, CommandError when npm cannot resolve.
     """
     OpenClawVersion(request.version)
+    wheels = await asyncio.to_thread(_agent_files, request)
     with tempfile.TemporaryDirectory(prefix="rollcall-freeze-") as scratch:
         project = Path(scratch)
         tarballs = _copy_artifacts(request, project)
@@ -75,7 +81,7 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
             allow_scripts=[CORE],
             node_engine=about.engine,
             schema_versions=about.schema,
-            agent=_agent_build(request.agent_wheel),
+            agent=_agent_build(request.agent_wheel, wheels),
             overlay=request.overlay,
             migrations=request.migrations,
             created=now,
@@ -89,9 +95,7 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
     manifest = draft.model_copy(update={"lock_sha256": sha256_hex(lock)})
     files = {manifest.lock_sha256: lock}
     files.update({sha256_hex(body): body for body in tarballs.values()})
-    if request.agent_wheel is not None:
-        wheel = request.agent_wheel.read_bytes()
-        files[sha256_hex(wheel)] = wheel
+    files.update({sha256_hex(body): body for body in wheels.values()})
     return Frozen(manifest, files)
 
 
@@ -122,17 +126,49 @@ def _copy_artifacts(request: Request, project: Path) -> dict[str, bytes]:
     return found
 
 
-def _agent_build(wheel: Path | None) -> AgentBuild | None:
-    """Version and hash of the agent's wheel, whose name gives the version (PEP 427)."""
+def _agent_files(request: Request) -> dict[str, bytes]:
+    """The agent's wheel and those of its dependencies, by file name. Raises BadInputError for a wheel that
+    is not the agent's, carries no lock, or does not fit to the dependencies beside it."""
+    wheel, folder = request.agent_wheel, request.agent_wheels
+    if wheel is None:
+        if folder is not None:
+            raise BadInputError("--agent-wheels goes with --agent-wheel")
+        return {}
+    found = {wheel.name: _read_wheel(wheel)}
+    agent = read_agent_wheel(wheel.name, found[wheel.name])
+    if folder is not None:
+        beside = {path.name: _read_wheel(path) for path in sorted(folder.glob("*.whl"))}
+        beside.pop(wheel.name, None)
+        check_dependencies(agent, beside)
+        found |= beside
+    return found
+
+
+def _read_wheel(path: Path) -> bytes:
+    if not path.is_file():
+        raise BadInputError(f"{path} does not exist")
+    if path.stat().st_size > MAX_ARTIFACT_BYTES:
+        raise BadInputError(f"{path} is larger than {MAX_ARTIFACT_BYTES >> 20} MiB")
+    return path.read_bytes()
+
+
+def _agent_build(wheel: Path | None, files: dict[str, bytes]) -> AgentBuild | None:
     if wheel is None:
         return None
-    if not wheel.is_file():
-        raise BadInputError(f"{wheel} does not exist")
-    parts = wheel.name.split("-")
-    if len(parts) < 5 or parts[0] != "rollcall":
-        raise BadInputError(f"{wheel} is not a wheel of rollcall")
-    body = wheel.read_bytes()
-    return AgentBuild(version=parts[1], file=wheel.name, sha256=sha256_hex(body), size=len(body))
+    about = {
+        name: WheelFile(file=name, sha256=sha256_hex(body), size=len(body))
+        for name, body in files.items()
+    }
+    own = about.pop(wheel.name)
+    agent = read_agent_wheel(wheel.name, files[wheel.name])
+    return AgentBuild(
+        version=agent.version,
+        protocol=agent.protocol,
+        file=own.file,
+        sha256=own.sha256,
+        size=own.size,
+        wheels=list(about.values()),
+    )
 
 
 def _dependencies(request: Request) -> dict[str, str]:

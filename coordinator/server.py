@@ -15,6 +15,7 @@ from coordinator.api.about import AboutApi
 from coordinator.api.access import FAILURE_WINDOW_S, MAX_FAILURES, NOBODY, Access
 from coordinator.api.alerts import AlertsApi
 from coordinator.api.audit import AuditApi
+from coordinator.api.cluster import ClusterApi
 from coordinator.api.joining import Joining
 from coordinator.api.operators import OperatorsApi
 from coordinator.api.recorder import Recorder
@@ -40,6 +41,7 @@ from coordinator.store.queries import Queries
 from shared.clock import Clock
 from shared.durable import hold_lock, read_secret, write_durable
 from shared.listener import Server
+from shared.protocol import SPOKEN, ProtocolRange
 from shared.ratelimit import RateLimit
 from shared.tls import server_context
 
@@ -55,6 +57,7 @@ class Settings:
     host: str
     port: int
     url: str | None
+    speaks: ProtocolRange = SPOKEN
 
 
 class Coordinator:
@@ -84,7 +87,7 @@ class Coordinator:
             queries, nodes, self._ring, self._repository, self._notifier, clock
         )
         await self._fleet.publish_roster()
-        self._engine = Engine(queries, self._fleet, self._notifier, clock)
+        self._engine = Engine(queries, self._fleet, self._notifier, clock, self._settings.speaks)
         operators, audit = Operators(database), AuditLog(database)
         recorder = Recorder(audit, clock)
         await ensure_admin(operators, recorder, paths.token, clock.now())
@@ -92,6 +95,7 @@ class Coordinator:
         releases = ReleasesApi(self._repository, blobs)
         resources: tuple[Resource, ...] = (
             AboutApi(__version__, description()),
+            ClusterApi(__version__, self._settings.speaks, self._fleet),
             TrustApi(
                 self._repository, self._ring, self.url, self._fleet_changed, self._notifier.notify
             ),
@@ -107,7 +111,7 @@ class Coordinator:
         gate = Gate(Access(self._fleet, operators, failures, clock), recorder)
         await asyncio.to_thread(write_client_config, paths, self.url)
         self._server = Server(
-            gate.application(resources),
+            gate.application(resources, self._settings.speaks),
             self._settings.host,
             self._settings.port,
             server_context(paths.tls, require_client=False),

@@ -11,8 +11,9 @@ import json
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import structlog
@@ -27,6 +28,14 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.fleet import Refusal
+from shared.protocol import (
+    FIRST,
+    HEADER,
+    SPOKEN,
+    ProtocolError,
+    ProtocolRange,
+    check_overlap,
+)
 from shared.roster import PeerCertificate
 from shared.tls import read_peer
 from shared.wire import Wire
@@ -53,6 +62,29 @@ def problem(error: RollcallError) -> web.Response:
     return web.json_response(
         body, status=error.http_status, content_type="application/problem+json"
     )
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Which side an application is, in words for people, and what it speaks."""
+
+    name: str = "this side"
+    speaks: ProtocolRange = SPOKEN
+
+
+SPEAKER: Final = web.AppKey("speaker", Speaker)
+
+
+@web.middleware
+async def negotiate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Nobody whose protocols do not overlap with ours is answered. A node that says nothing is one of
+    before ranges; load balancers and people need not say anything."""
+    own, peer, said = request.app[SPEAKER], caller(request), request.headers.get(HEADER)
+    if said is not None or peer is not None:
+        theirs = FIRST if said is None else ProtocolRange.parse(said)
+        there = "the caller" if peer is None else f"the agent of {peer.name}"
+        check_overlap(own.speaks, theirs, here=own.name, there=there)
+    return await handler(request)
 
 
 @web.middleware
@@ -104,12 +136,14 @@ def guard(headers: MutableMapping[str, str]) -> None:
     headers.setdefault("Cache-Control", "no-store")
 
 
-async def _guard_answer(_: web.Request, answer: web.StreamResponse) -> None:
+async def _guard_answer(request: web.Request, answer: web.StreamResponse) -> None:
     guard(answer.headers)
+    answer.headers[HEADER] = request.app[SPEAKER].speaks.header
 
 
-def application() -> web.Application:
-    app = web.Application(middlewares=[problems])
+def application(speaker: Speaker | None = None) -> web.Application:
+    app = web.Application(middlewares=[problems, negotiate])
+    app[SPEAKER] = speaker or Speaker()
     app.on_response_prepare.append(_guard_answer)
     return app
 
@@ -163,9 +197,12 @@ def session(
     per_host: int = 8,
     headers: Mapping[str, str] | None = None,
     unix_socket: Path | None = None,
+    speaks: ProtocolRange | None = SPOKEN,
 ) -> aiohttp.ClientSession:
     """Neither cookies nor proxies from the environment, and answers are never inflated. Everything
-    goes to `unix_socket` when there is one."""
+    goes to `unix_socket` when there is one. `speaks` goes with every request and must overlap with what
+    every answer says; None is for servers that are none of ours."""
+    spoken = {} if speaks is None else {HEADER: speaks.header}
     connector: aiohttp.BaseConnector
     if unix_socket is not None:
         connector = aiohttp.UnixConnector(str(unix_socket))
@@ -178,7 +215,7 @@ def session(
         )
     return aiohttp.ClientSession(
         connector=connector,
-        headers={"Accept-Encoding": "identity", **(headers or {})},
+        headers={"Accept-Encoding": "identity", **spoken, **(headers or {})},
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
@@ -207,6 +244,7 @@ async def call(
             method, url, timeout=timeout, allow_redirects=False, **options
         ) as response:
             _refuse_detour(response)
+            _check_spoken(client, response)
             body = await _read_capped(response, max_answer)
             if response.status < 300:
                 return body
@@ -216,6 +254,22 @@ async def call(
         raise UnavailableError(
             f"no answer from {url.split('?', maxsplit=1)[0]}: {detail}"
         ) from error
+
+
+def _check_spoken(client: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> None:
+    """An answer that says nothing is of a side from before ranges. Refusals speak for themselves."""
+    own, said = client.headers.get(HEADER), response.headers.get(HEADER)
+    if own is None or response.status >= 300:
+        return
+    theirs = FIRST if said is None else ProtocolRange.parse(said)
+    there = f"the other side at {response.url.origin()}"
+    check_overlap(ProtocolRange.parse(own), theirs, here="this side", there=there)
+
+
+def is_about_protocol(error: Exception) -> bool:
+    """Whether two sides have no protocol in common, found here or there."""
+    refused = isinstance(error, RefusedError) and error.refused_code == ProtocolError.code
+    return refused or isinstance(error, ProtocolError)
 
 
 def _refuse_detour(response: aiohttp.ClientResponse) -> None:

@@ -10,14 +10,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from shared.canonical import sha256_hex
 from shared.envelope import MESSAGE, open_envelope, peek, seal
-from shared.errors import BadInputError, UntrustedError
+from shared.errors import UntrustedError
 from shared.keys import SigningKey
+from shared.protocol import FIRST, SPOKEN, Number, ProtocolRange, check_overlap
 from shared.roster import Roster
-from shared.wire import MAX_INTEGER, PROTOCOL, NodeName, Order, Reason, Sha256, Wire
+from shared.wire import MAX_INTEGER, NodeName, Order, Reason, Sha256, Wire
 
 MAX_MESSAGE_BYTES = 24 << 10
 """A red with its longest reason, escaped at worst, takes two thirds of this."""
@@ -28,6 +29,8 @@ class RedKind(StrEnum):
     STUCK = "stuck"
     READINESS = "readiness"
     JOURNAL = "journal"
+    AGENT_FAILED = "agent-failed"
+    """A new version of the agent did not work, and the old one runs again."""
 
 
 class Verdict(StrEnum):
@@ -36,9 +39,15 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+KindWord = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]{0,31}$")]
+
+
 class Red(Wire):
+    """`kind` is a RedKind of the origin's version, which may be newer than the reader's: a red counts
+    whatever its kind is called."""
+
     type: Literal["red"] = "red"
-    kind: RedKind
+    kind: KindWord
     reason: Reason
     release: Sha256 | None = None
 
@@ -83,7 +92,12 @@ Body = Annotated[Red | Clear | Ack | Proven | Attestation, Field(discriminator="
 
 
 class Payload(Wire):
-    protocol: int = PROTOCOL
+    """`protocol` is the oldest protocol whose readers understand the body as it is meant, `newest` the
+    newest that its writer speaks: one message goes to readers of several versions. A body of which an
+    older reader must not ignore a part is written with a higher `protocol`."""
+
+    protocol: Number = FIRST.min
+    newest: Number = SPOKEN.max
     fleet: Sha256
     origin: NodeName
     epoch: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
@@ -166,11 +180,28 @@ class StaleError(UntrustedError):
     code = "stale"
 
 
-def open_message(raw: bytes, roster: Roster) -> Message:
+class _Written(Wire):
+    """As much of a payload as every protocol has; `newest` is missing in what was written before ranges."""
+
+    protocol: Number = FIRST.min
+    newest: Number | None = None
+
+
+def _check_protocol(payload: bytes, origin: str, speaks: ProtocolRange) -> None:
+    """Before the body is looked at, whose type may be one that this reader has never heard of."""
+    written = _Written.from_bytes(payload)
+    span = ProtocolRange.from_value(
+        {"min": written.protocol, "max": written.newest or written.protocol}
+    )
+    check_overlap(speaks, span, here="this node", there=f"a message of {origin}")
+
+
+def open_message(raw: bytes, roster: Roster, speaks: ProtocolRange = SPOKEN) -> Message:
     """Verify against the roster, then parse (DESIGN.md, 6).
 
     Raises UntrustedError for a stranger, a revoked node, another fleet, or a node speaking in
-    another's name; BadInputError for bytes of the wrong shape.
+    another's name; ProtocolError for one that is written for other versions than this; BadInputError
+    for bytes of the wrong shape.
     """
     known = {node.key.keyid: node for node in roster.nodes}
     opened = open_envelope(
@@ -179,11 +210,10 @@ def open_message(raw: bytes, roster: Roster) -> Message:
     node = known[opened.keyid]
     if node.revoked:
         raise RevokedError(f"{node.name!r} was revoked")
+    _check_protocol(opened.payload, node.name, speaks)
     payload = Payload.from_bytes(opened.payload)
     if payload.fleet != roster.fleet:
         raise WrongFleetError("a message of another fleet")
     if node.name != payload.origin:
         raise WrongOriginError(f"{node.name!r} spoke in the name of {payload.origin!r}")
-    if payload.protocol != PROTOCOL:
-        raise BadInputError(f"protocol {payload.protocol}; this side speaks {PROTOCOL}")
     return Message(payload=payload, raw=raw.decode(), keyid=opened.keyid)

@@ -3,15 +3,17 @@ repository. Nothing else says what a node may run."""
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
-from shared.canonical import sha256_hex
+from shared.canonical import parse_json, sha256_hex
 from shared.errors import UntrustedError
+from shared.protocol import ProtocolRange
 from shared.roster import Role
 from shared.versions import OpenClawVersion, VersionText
-from shared.wire import Sha256, Wire
+from shared.wire import Sha256, Wire, unknown_places
 
 CORE = "openclaw"
 EVERY_ROLE = "*"
@@ -68,8 +70,20 @@ class Migration(Wire):
     ]
 
 
+class WheelFile(Wire):
+    """A dependency of the agent that travels with the release."""
+
+    file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,200}\.whl$")]
+    sha256: Sha256
+    size: Annotated[int, Field(gt=0, le=MAX_ARTIFACT_BYTES)]
+
+
 class AgentBuild(Wire):
-    """The version of the agent that goes with a release, and the wheel that it is installed from."""
+    """The version of the agent that goes with a release, and the wheel that it is installed from.
+
+    The wheel carries the lock of its dependencies, so its hash fixes every byte. With `wheels` a node
+    takes them from there and asks no index. What is empty is left out: a manifest of before keeps its id.
+    """
 
     version: Annotated[
         str, StringConstraints(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6}){1,3}([a-z0-9.+-]{0,32})$")
@@ -77,6 +91,14 @@ class AgentBuild(Wire):
     file: Annotated[str, StringConstraints(pattern=r"^rollcall-[A-Za-z0-9._+-]{1,120}\.whl$")]
     sha256: Sha256
     size: Annotated[int, Field(gt=0, le=MAX_ARTIFACT_BYTES)]
+    protocol: Annotated[ProtocolRange | None, Field(exclude_if=operator.not_)] = None
+    """What it speaks; None is a build of before ranges."""
+    wheels: Annotated[list[WheelFile], Field(max_length=512, exclude_if=operator.not_)] = []
+
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of all that it takes, by file name."""
+        return {self.file: self.sha256, **{each.file: each.sha256 for each in self.wheels}}
 
 
 class ReleaseManifest(Wire):
@@ -129,7 +151,24 @@ class ReleaseManifest(Wire):
 def files_of(manifest: ReleaseManifest) -> list[str]:
     """SHA-256 of every file that travels beside the manifest."""
     found = [manifest.lock_sha256, *(each.sha256 for each in manifest.artifacts)]
-    return found + ([manifest.agent.sha256] if manifest.agent is not None else [])
+    return found + (list(manifest.agent.files.values()) if manifest.agent is not None else [])
+
+
+_BESIDE_THE_GATEWAY = {"name", "agent", "created", "expires", "floor"}
+
+
+def same_gateway(a: ReleaseManifest, b: ReleaseManifest) -> bool:
+    """Whether a node that runs one needs nothing done to its gateway to run the other: they differ in
+    the agent at most, and in what says when and how far a node may move."""
+    return _of_the_gateway(a) == _of_the_gateway(b)
+
+
+def _of_the_gateway(manifest: ReleaseManifest) -> dict[str, Any]:
+    """Lists whose order means nothing are sorted; migrations run in theirs."""
+    found = manifest.model_dump(mode="json", exclude=_BESIDE_THE_GATEWAY)
+    found["artifacts"].sort(key=lambda artifact: str(artifact["sha256"]))
+    found["allow_scripts"].sort()
+    return found
 
 
 class Release(Wire):
@@ -137,6 +176,8 @@ class Release(Wire):
 
     id: Sha256
     manifest: ReleaseManifest
+    unknown: list[str] = []
+    """What operators signed and this reader does not understand, as places in the manifest."""
 
     @property
     def label(self) -> str:
@@ -148,7 +189,32 @@ class Release(Wire):
 
 
 def parse_release(raw: bytes) -> Release:
-    return Release(id=sha256_hex(raw), manifest=ReleaseManifest.from_bytes(raw))
+    value = parse_json(raw)
+    manifest = ReleaseManifest.from_value(value)
+    unknown = unknown_places(value, manifest.model_dump(mode="json"))
+    return Release(id=sha256_hex(raw), manifest=manifest, unknown=unknown)
+
+
+def other_agent(manifest: ReleaseManifest, running: str) -> AgentBuild | None:
+    """The agent that the release goes with, where that is not the one that runs."""
+    agent = manifest.agent
+    return agent if agent is not None and agent.version != running else None
+
+
+def check_for_agent(release: Release, running: str) -> None:
+    """Raises UntrustedError where the agent of version `running` would do something else than operators
+    signed: another agent goes with the release, or it says what this one does not understand."""
+    other = other_agent(release.manifest, running)
+    if other is not None:
+        raise UntrustedError(
+            f"release {release.label} goes with agent {other.version}; this is {running}"
+        )
+    if release.unknown:
+        raise UntrustedError(
+            f"release {release.label} says {', '.join(release.unknown[:3])}, which agent {running} "
+            "does not understand",
+            remedy="freeze it with the agent that does: rollcall release create --agent-wheel FILE",
+        )
 
 
 def check_unexpired(release: Release, now: float) -> None:

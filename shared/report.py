@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
+from shared.protocol import ProtocolRange
 from shared.versions import VERSION_WORD
-from shared.wire import PROTOCOL, NodeName, Order, Reason, Sha256, Wire
+from shared.wire import NodeName, Order, Reason, Sha256, Wire
 
 VersionWord = Annotated[str, StringConstraints(pattern=VERSION_WORD)]
 """A version as somebody's software calls itself: of our own form, or of another that is harmless."""
@@ -104,6 +105,8 @@ class Standing(Wire):
 class NodeReport(Wire):
     node: NodeName
     agent_version: VersionWord
+    protocol: ProtocolRange | None = None
+    """What the agent speaks, for who plans an upgrade; each exchange says it anew in its header."""
     release: Sha256 | None = None
     version_on_disk: VersionWord | None = None
     version_running: VersionWord | None = None
@@ -138,7 +141,6 @@ class Target(Wire):
 
 
 class SyncRequest(Wire):
-    protocol: int = PROTOCOL
     report: NodeReport
     holds: Order | None = None
     """The order of the target that this agent has; a different one is news, told at once."""
@@ -152,7 +154,6 @@ class SyncRequest(Wire):
 
 
 class SyncAnswer(Wire):
-    protocol: int = PROTOCOL
     generation: int
     target: Target | None = None
     roster: str | None = None

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
+from shared.protocol import ProtocolRange
 from shared.report import Broadcast, Standing, UpgradeReport, WayBack
 from shared.roster import Role
 from shared.wire import NodeName, Reason, Sha256, Wire
@@ -97,6 +98,7 @@ class NodeView(Wire):
     version_on_disk: str | None = None
     version_running: str | None = None
     agent_version: str = ""
+    protocol: ProtocolRange | None = None
     upgrade: UpgradeReport | None = None
     waiting: Reason = ""
     frozen_by: list[str] = []

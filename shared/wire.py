@@ -12,9 +12,6 @@ from shared.errors import BadInputError
 
 MAX_INTEGER = 2**53 - 1
 """What every JSON reader and every database takes (RFC 8785, 3.2.2.3)."""
-PROTOCOL = 1
-"""Version of what agents, peers and coordinator say to each other."""
-
 NODE_NAME = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
 NodeName = Annotated[str, StringConstraints(pattern=f"^{NODE_NAME}$")]
 Order = Annotated[
@@ -42,6 +39,21 @@ class Wire(BaseModel):
             return cls.model_validate(value)
         except ValidationError as error:
             raise BadInputError(describe(error)) from error
+
+
+def unknown_places(value: Any, understood: Any, place: str = "") -> list[str]:
+    """Keys of a JSON value that are lost in `understood`, the dump of the model made of it. Unknown fields
+    are tolerated in what travels; who acts on a signed document asks for them."""
+    if isinstance(value, list) and isinstance(understood, list):
+        pairs = zip(value, understood, strict=False)
+        return [each for a, b in pairs for each in unknown_places(a, b, f"{place}[]")]
+    if not isinstance(value, dict) or not isinstance(understood, dict):
+        return []
+    found = []
+    for key, each in value.items():
+        at = f"{place}.{key}" if place else str(key)
+        found += unknown_places(each, understood[key], at) if key in understood else [at]
+    return found
 
 
 def short(text: str, limit: int = 2000) -> str:

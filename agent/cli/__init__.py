@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import back, node
+from agent.cli import adopt, back, node
+from agent.cli.options import show_version
 from shared.terminal import main_of
 
 app = typer.Typer(
     help="The Rollcall agent of this node.", no_args_is_help=True, pretty_exceptions_enable=False
 )
-for commands in (node, back):
+app.callback()(show_version)
+for commands in (node, back, adopt):
     app.add_typer(commands.app)
 
 main = main_of(app, "rollcall-agent")

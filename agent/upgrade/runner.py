@@ -54,6 +54,19 @@ class Runner:
             await self._append(upgrade, Kind.BEGIN, FORWARD[0], data)
             await self._run()
 
+    async def drop(self, target: Target, label: str, reason: str) -> None:
+        """Journal an order that ended before this node could begin it, so that its end is told and it is
+        not taken again. Nothing for an order that is in the journal, or while another one runs."""
+        async with self._busy:
+            record = self.record
+            if record is not None and (not record.over or record.target.order == target.order):
+                return
+            upgrade = target.order.replace(":", "-")
+            data = {"target": target.model_dump(mode="json"), "label": label}
+            await self._append(upgrade, Kind.BEGIN, FORWARD[0], data)
+            await self._append(upgrade, Kind.FAIL, FORWARD[0], {"reason": short(reason)})
+            await self._run()
+
     async def resume(self) -> None:
         """After a restart of the agent: go on from where the journal stands."""
         async with self._busy:

@@ -41,7 +41,9 @@ def describe(resources: Iterable[type[Resource]], version: str) -> Json:
         "info": {
             "title": "Rollcall coordinator",
             "version": version,
-            "description": "Errors are problem documents (RFC 9457). Unknown fields are ignored.",
+            "description": "Errors are problem documents (RFC 9457). Unknown fields are ignored. "
+            "`Rollcall-Protocol: MIN-MAX` goes with every answer; who sends one that does not "
+            "overlap gets 409 with the code `protocol`.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

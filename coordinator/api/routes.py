@@ -23,7 +23,8 @@ from coordinator.audit import Entry
 from shared.canonical import MAX_JSON_BYTES
 from shared.envelope import DsseEnvelope
 from shared.errors import BadInputError, RollcallError
-from shared.http import BODY_DEADLINE_S, application, problem, read_body, wire_response
+from shared.http import BODY_DEADLINE_S, Speaker, application, problem, read_body, wire_response
+from shared.protocol import ProtocolRange
 from shared.wire import Wire, short
 
 SHA256 = r"[0-9a-f]{64}"
@@ -144,8 +145,8 @@ class Gate:
     def __init__(self, access: Access, recorder: Recorder) -> None:
         self._access, self._recorder = access, recorder
 
-    def application(self, resources: Sequence[Resource]) -> web.Application:
-        app = application()
+    def application(self, resources: Sequence[Resource], speaks: ProtocolRange) -> web.Application:
+        app = application(Speaker("this coordinator", speaks))
         for resource in resources:
             for route in resource.routes:
                 serve = partial(self._serve, resource, route)

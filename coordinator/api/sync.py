@@ -10,9 +10,8 @@ from coordinator.fleet import FleetState
 from coordinator.notifier import Notifier
 from coordinator.repository import Repository
 from coordinator.rollout.engine import Engine
-from shared.errors import BadInputError, UntrustedError
+from shared.errors import UntrustedError
 from shared.report import SyncAnswer, SyncRequest, Target
-from shared.wire import PROTOCOL
 
 LONGEST_WAIT_S = 25.0
 
@@ -26,11 +25,6 @@ class SyncApi(Resource):
 
     async def sync(self, call: Call) -> SyncAnswer:
         name, asked = call.caller.who, call.wire(SyncRequest)
-        if asked.protocol != PROTOCOL:
-            raise BadInputError(
-                f"protocol {asked.protocol}; this coordinator speaks {PROTOCOL}",
-                remedy="bring agent and coordinator to releases that overlap",
-            )
         if asked.report.node != name:
             raise UntrustedError(f"{name!r} reported in the name of {asked.report.node!r}")
         stored = await self._fleet.hear(asked.report, asked.messages)

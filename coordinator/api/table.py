@@ -8,6 +8,7 @@ from coordinator import __version__
 from coordinator.api.about import AboutApi
 from coordinator.api.alerts import AlertsApi
 from coordinator.api.audit import AuditApi
+from coordinator.api.cluster import ClusterApi
 from coordinator.api.joining import Joining
 from coordinator.api.openapi import describe
 from coordinator.api.operators import OperatorsApi
@@ -19,6 +20,7 @@ from coordinator.api.trust import TrustApi
 
 RESOURCES: tuple[type[Resource], ...] = (
     AboutApi,
+    ClusterApi,
     TrustApi,
     Joining,
     SyncApi,

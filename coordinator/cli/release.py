@@ -68,6 +68,12 @@ def create(
     agent_wheel: Annotated[
         Path | None, typer.Option(help="The agent's wheel that goes with this release.")
     ] = None,
+    agent_wheels: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of wheels that the agent depends on, to travel with the release."
+        ),
+    ] = None,
     floor: Annotated[
         str | None,
         typer.Option(help="The lowest release that a node may go back to from this one."),
@@ -105,6 +111,7 @@ def create(
             for each, words in _pairs(migration, "=", "--migration ID=WORDS").items()
         ],
         agent_wheel=agent_wheel,
+        agent_wheels=agent_wheels,
         days=expires,
     )
     published = desk.published(client)

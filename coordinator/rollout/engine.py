@@ -10,10 +10,11 @@ import structlog
 from coordinator.fleet import FleetState
 from coordinator.notifier import Notifier
 from coordinator.rollout.decide import decide
-from coordinator.rollout.plan import plan_waves
+from coordinator.rollout.plan import check_understood, plan_waves
 from coordinator.store.queries import Queries
 from shared.clock import Clock
 from shared.errors import ConflictError
+from shared.protocol import FIRST, ProtocolRange
 from shared.release import Release, check_unexpired
 from shared.report import Target
 from shared.rollout import (
@@ -35,9 +36,15 @@ class Engine:
     """Holds nothing: a restarted coordinator goes on from its tables."""
 
     def __init__(
-        self, queries: Queries, fleet: FleetState, notifier: Notifier, clock: Clock
+        self,
+        queries: Queries,
+        fleet: FleetState,
+        notifier: Notifier,
+        clock: Clock,
+        speaks: ProtocolRange,
     ) -> None:
         self._queries, self._fleet, self._notifier, self._clock = queries, fleet, notifier, clock
+        self._speaks = speaks
 
     async def run(self) -> None:
         generation = 0
@@ -72,6 +79,13 @@ class Engine:
                 f"red of {reds[0].origin}: {reds[0].reason} [{reds[0].key}]",
                 remedy="clear it on that node when it is over: rollcall-agent clear KEY",
             )
+        if (agent := release.manifest.agent) is not None:
+            spoken = {
+                f"the agent of {view.name}": view.protocol or FIRST
+                for view in fleet.nodes.values()
+                if view.agent_version
+            }
+            check_understood(agent, {"this coordinator": self._speaks, **spoken})
         rollout = self._plan(release, request, fleet.nodes, now)
         if not request.dry_run:
             await self._queries.add_rollout(rollout)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from shared.protocol import FIRST, ProtocolRange, check_overlap
+from shared.release import AgentBuild
 from shared.rollout import Strategy
 from shared.roster import Role
 
@@ -23,3 +27,11 @@ def plan_waves(nodes: list[tuple[str, Role]], strategy: Strategy) -> list[list[s
     canaries = [name for name, role in ordered if role is Role.CANARY]
     rest = [[name] for name, role in ordered if role is not Role.CANARY]
     return [canaries, *rest] if canaries else rest
+
+
+def check_understood(agent: AgentBuild, spoken: Mapping[str, ProtocolRange]) -> None:
+    """Raises ProtocolError unless an agent that comes with a release and everybody who is there now have a
+    protocol in common: while the rollout goes on they live side by side (seed 004)."""
+    for who, theirs in spoken.items():
+        new = f"agent {agent.version} of the release"
+        check_overlap(agent.protocol or FIRST, theirs, here=new, there=who)

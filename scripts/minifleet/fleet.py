@@ -102,6 +102,7 @@ class MiniFleet:
         self.coordinator_port = free_port()
         self.packages = self.root / "packages"
         self.packages.mkdir()
+        self._packed: dict[str, Path] = {}
         self.answering = asyncio.Event()
         """Set once the coordinator takes requests."""
 
@@ -188,7 +189,10 @@ class MiniFleet:
         )
 
     def start_agent(self, node: Node) -> None:
-        argv = [str(BIN / "rollcall-agent"), "run", "--home", str(node.home)]
+        """Through its launcher where the node was adopted; else the program of this environment."""
+        program = node.home / "launcher"
+        program = program if program.exists() else BIN / "rollcall-agent"
+        argv = [str(program), "run", "--home", str(node.home)]
         env = {**self.workspace.environment(), **self.agent_env}
         self.supervisor.start(node.name, argv, env, self.root / f"{node.name}.out")
 
@@ -269,16 +273,24 @@ prove_timeout = {pace.prove_timeout_s}
 {node.extra}"""
 
     async def freeze(
-        self, version: str, *, name: str | None = None, breakage: Breakage | None = None
+        self,
+        version: str,
+        *,
+        name: str | None = None,
+        breakage: Breakage | None = None,
+        agent: tuple[Path, Path] | None = None,
     ) -> str:
-        """Resolve, sign and publish a release with the operator's key. Returns its id."""
+        """Resolve, sign and publish a release with the operator's key; `agent` is a wheel and the folder of
+        its dependencies. Returns its id."""
         bad = breakage or Breakage()
         artifacts = dict(bad.artifacts)
         if self.standin:
-            artifacts["openclaw"] = await pack_standin(self.npm, version, self.packages)
+            artifacts["openclaw"] = await self._standin(version)
         words = ["release", "create", version, *self.desk(), "--publish"]
         words += ["--node", str(self.tools.node), "--npm", str(self.tools.npm_cli)]
         words += [] if name is None else ["--as", name]
+        if agent is not None:
+            words += ["--agent-wheel", str(agent[0]), "--agent-wheels", str(agent[1])]
         for package, path in artifacts.items():
             words += ["--artifact", f"{package}={path}"]
         if bad.overlay:
@@ -286,6 +298,16 @@ prove_timeout = {pace.prove_timeout_s}
             overlay.write_text(json.dumps(bad.overlay))
             words += ["--overlay", str(overlay)]
         return str((await self.rollcall(*words))["id"])
+
+    async def _standin(self, version: str) -> Path:
+        """Packed once: two releases of one version have the same bytes."""
+        if version not in self._packed:
+            self._packed[version] = await pack_standin(self.npm, version, self.packages)
+        return self._packed[version]
+
+    async def adopt(self, node: Node, wheel: Path, wheels: Path) -> None:
+        """From its next start on the node runs this agent, by its launcher."""
+        await self.agent(node, "adopt", "--wheel", str(wheel), "--wheels", str(wheels))
 
     async def set_target(self, release: str, *, strategy: str, soak_s: float) -> str:
         words = ["target", "set", release, "--strategy", strategy, "--soak", f"{soak_s}s"]

@@ -27,6 +27,7 @@ from shared.fleet import CoordinatorKeys, JoinToken
 from shared.http import session
 from shared.messages import Verdict
 from shared.metadata import fingerprint, read_root
+from shared.release import AgentBuild
 from shared.report import NodeReport, ReadinessSummary, SyncAnswer, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import client_context, unverified_context
@@ -98,10 +99,10 @@ class Running:
             value = json.loads(raw) if raw and answer.content_type.endswith("json") else {}
             return Reply(answer.status, dict(answer.headers), value)
 
-    async def publish(self, name: str = "2026.9.6") -> str:
-        """Sign and publish a release. Returns its id."""
+    async def publish(self, name: str = "2026.9.6", agent: AgentBuild | None = None) -> str:
+        """Sign and publish a release; the agent's wheel, if any, has the content of LOCK. Returns its id."""
         now = SystemClock().now()
-        manifest = manifest_of(name, LOCK, now, openclaw="2026.9.6")
+        manifest = manifest_of(name, LOCK, now, openclaw="2026.9.6", agent=agent)
         desk = await self.desk()
         published = await asyncio.to_thread(desk.published, self.client)
         bundle = add_release(published, manifest, {sha256_hex(LOCK): LOCK}, now)

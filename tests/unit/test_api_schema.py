@@ -153,7 +153,7 @@ def make_it_count(case: schemathesis.Case[Any]) -> None:
     if case.path == "/v1/watch":
         case.query["wait_s"] = 0
     if case.path == "/v1/sync" and isinstance(case.body, dict):
-        case.body.update(wait_s=0, protocol=1)
+        case.body.update(wait_s=0)
         report = case.body.get("report")
         if isinstance(report, dict):
             report["node"] = "a"

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 from typing import ClassVar
 
+import agent
 from agent.openclaw.settings import last_touched_version
 from agent.openclaw.tree import core_version, read_seal
 from agent.upgrade.context import Context, StepFailed
@@ -15,7 +16,7 @@ from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.command import run_command
 from shared.errors import BadInputError
-from shared.release import check_floor, check_unexpired
+from shared.release import check_floor, check_for_agent, check_unexpired
 from shared.untrusted import Folder
 from shared.versions import OpenClawVersion
 
@@ -39,6 +40,7 @@ class Claim:
                 f"release {release.label} failed on this node before: {reason}",
                 remedy="freeze a corrected release under a new name",
             )
+        check_for_agent(release, agent.__version__)
         if reason := deps.alarm.frozen():
             raise StepFailed(f"this node is frozen by {reason}")
         good = await asyncio.to_thread(read_last_good, deps.layout.home)
