@@ -148,6 +148,21 @@ async def test_without_the_previous_tree_it_stays_up_and_says_so(rig: Rig) -> No
     await rig.reset()
 
 
+async def test_a_release_with_the_same_gateway_does_not_touch_it(rig: Rig) -> None:
+    """Another name and expiry, as with another agent: the link moves, and the gateway runs on."""
+    before, pid = await report(rig), gateway_pid(rig)
+    twin = await rig.fleet.freeze(OLD, name="twin")
+    upgrade = await upgrade_to(rig, twin)
+    now = await report(rig)
+    assert (upgrade.outcome, now.release, gateway_pid(rig)) == ("done", twin, pid)
+    assert now.readiness.status == "green"
+    back = NodeReport.from_value(await rig.fleet.agent(rig.node, "rollback"))
+    assert back.upgrade is not None
+    assert back.upgrade.outcome == "rolled_back"
+    assert ((await report(rig)).release, gateway_pid(rig)) == (before.release, pid)
+    await rig.reset()
+
+
 async def test_killed_at_every_named_place_it_comes_through(rig: Rig) -> None:
     """P4, faults 8 and 10; several kills in each upgrade."""
     points = await rig.discover()

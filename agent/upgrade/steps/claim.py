@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 from typing import ClassVar
 
 import agent
-from agent.openclaw.settings import last_touched_version
+from agent.openclaw.settings import RELEASE_PLACE, last_touched_version
 from agent.openclaw.tree import core_version, read_seal
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.lastgood import read_last_good
@@ -16,7 +17,7 @@ from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from shared.command import run_command
 from shared.errors import BadInputError
-from shared.release import check_floor, check_for_agent, check_unexpired
+from shared.release import check_floor, check_for_agent, check_unexpired, same_gateway
 from shared.untrusted import Folder
 from shared.versions import OpenClawVersion
 
@@ -49,7 +50,18 @@ class Claim:
         await self._check_engine(context, release.manifest.node_engine)
         self._check_direction(context)
         await asyncio.to_thread(self._check_space, context)
-        return await asyncio.to_thread(self._before, context)
+        before = await asyncio.to_thread(self._before, context)
+        return {**before, "moves": await self._moves(context, before["previous"])}
+
+    async def _moves(self, context: Context, previous: str | None) -> bool:
+        """False for a release that differs in nothing that the gateway loads, such as another agent: it
+        then runs on, and only the link moves. An overlay that names the tree is another in each tree."""
+        deps, manifest = context.deps, context.signed().manifest
+        if previous is None or await deps.service.alive() is None:
+            return True
+        kept = await deps.releases.kept(previous)
+        placed = RELEASE_PLACE in json.dumps(manifest.overlay)
+        return kept is None or placed or not same_gateway(kept.manifest, manifest)
 
     def _check_links(self, context: Context) -> None:
         """A link could not be saved and put back. Raises UntrustedError."""
