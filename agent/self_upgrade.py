@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +30,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Facts:
-    """What the decision rests on. `settled` is whether the running agent has reported healthy; `built`
-    and `failed` are of the version that the release names."""
+    """What the decision rests on. `settled` is whether the running agent has reported healthy; `built` and
+    `failed` are of the version that the release names. `frozen` names a red of a peer: one may have come
+    since the order was looked at, while the metadata was fetched."""
 
     running: str
     launched: bool
@@ -39,6 +40,7 @@ class Facts:
     active: str | None
     built: Built | None
     failed: Failed | None
+    frozen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def decide(agent: AgentBuild | None, facts: Facts) -> Step:
         return Refuse(f"agent {agent.version} failed here: {facts.failed.reason}")
     if not facts.settled:
         return Hold(f"{wanted}; agent {facts.running} has not reported healthy yet")
+    if facts.frozen is not None:
+        return Hold(f"{wanted}; this node is frozen by {facts.frozen}")
     if facts.built is not None and facts.built.sha256 == agent.sha256:
         return Go(agent.version)
     return Build(agent)
@@ -112,6 +116,7 @@ class Alarm(Protocol):
     async def raise_red(self, kind: RedKind, reason: str, release: str | None) -> None: ...
     async def block(self, release: str, reason: str) -> None: ...
     async def blocked(self, release: str) -> str | None: ...
+    def frozen(self) -> str | None: ...
 
 
 Drop = Callable[[Target, str, str], Awaitable[None]]
@@ -164,7 +169,8 @@ class SelfUpgrade:
         if await self._alarm.blocked(release.id) is not None:
             return True  # claiming it says why, and ends the order
         agent = other_agent(release.manifest, self._node.running)
-        match decide(agent, await asyncio.to_thread(self._facts, agent)):
+        found = await asyncio.to_thread(self._facts, agent)
+        match decide(agent, replace(found, frozen=self._alarm.frozen())):
             case Stay():
                 return True
             case Hold(reason):

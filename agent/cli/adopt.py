@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.options import DEFAULT_HOME, HomeOption, JsonOption
+from agent.config import OwnConfig
 from agent.layout import Layout
 from shared.errors import ConfigError, UsageError
 from shared.terminal import print_json, print_table, run_async, say
@@ -41,6 +42,7 @@ def adopt(
     """
     import logging
 
+    from agent.config import load_config
     from agent.environments import Environments, base_python, write_launcher
     from shared import logs
     from shared.wheel import read_agent_wheel
@@ -51,12 +53,13 @@ def adopt(
         raise UsageError(f"--wheel {wheel} does not exist")
     logs.configure(level=logging.WARNING)
     layout = Layout(home.absolute())
-    interpreter = python or base_python()
+    own = load_config(layout.config).agent if layout.config.exists() else OwnConfig()
+    own = own.model_copy(update={"python": python or own.python or base_python()})
     version = read_agent_wheel(wheel.name, wheel.read_bytes()).version
     say(f"building agent {version}")
-    run_async(_build(layout, interpreter, version, wheel.absolute(), wheels))
+    run_async(_build(layout, own, version, wheel.absolute(), wheels))
     if new_launcher or not layout.launcher.exists():
-        write_launcher(layout.home, interpreter)
+        write_launcher(layout.home, own.python or base_python())
     Environments(layout).activate(version)
     if as_json:
         print_json({"version": version, "launcher": str(layout.launcher)})
@@ -65,19 +68,17 @@ def adopt(
 
 
 async def _build(
-    layout: Layout, python: Path, version: str, wheel: Path, wheels: Path | None
+    layout: Layout, own: OwnConfig, version: str, wheel: Path, wheels: Path | None
 ) -> None:
     """Unless this very wheel was built there before."""
     import asyncio
 
     from agent.builder import Builder, PipSettings
-    from agent.config import OwnConfig, load_config
-    from agent.environments import Environments
+    from agent.environments import Environments, base_python
     from shared.canonical import sha256_hex
     from shared.clock import SystemClock
     from shared.durable import private_directory
 
-    own = load_config(layout.config).agent if layout.config.exists() else OwnConfig()
     environments = Environments(layout)
     sha256 = sha256_hex(await asyncio.to_thread(wheel.read_bytes))
     built = await asyncio.to_thread(environments.built, version)
@@ -89,7 +90,7 @@ async def _build(
             remedy="give the new wheel a version of its own",
         )
     await asyncio.to_thread(private_directory, layout.versions)
-    pip = PipSettings(python, own.pip_config, own.build_timeout)
+    pip = PipSettings(own.python or base_python(), own.pip_config, own.build_timeout)
     builder = Builder(environments, pip, SystemClock())
     await builder.build(version, sha256, wheel, None if wheels is None else wheels.absolute())
 

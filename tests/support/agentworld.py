@@ -44,6 +44,7 @@ class World:
     reds: list[tuple[str, str]] = field(default_factory=list)
     blocks: dict[str, str] = field(default_factory=dict)
     dropped: list[tuple[str, str]] = field(default_factory=list)
+    red: str | None = None
 
     def __post_init__(self) -> None:
         self.layout.make()
@@ -80,6 +81,9 @@ class World:
 
     async def blocked(self, release: str) -> str | None:
         return self.blocks.get(release)
+
+    def frozen(self) -> str | None:
+        return self.red
 
     async def drop(self, target: Target, label: str, reason: str) -> None:
         self.dropped.append((target.order, reason))

@@ -205,7 +205,7 @@ def test_what_a_release_accepts_as_an_agent(tmp_path: Path) -> None:
         "",
         "tinydep==1.0\n",
         "tinydep>=1.0 \\\n    --hash=sha256:" + "a" * 64 + "\n",
-        "--index-url x\n",
+        "-i x\n",
         "-r other.txt\n",
         "tinydep @ file:///x \\\n    --hash=sha256:" + "a" * 64 + "\n",
         "tinydep==1.0 \\\n    --hash=sha256:" + "a" * 64 + " \\\n    --find-links=/x\n",

@@ -85,6 +85,7 @@ def test_what_is_next(changes: dict[str, Any], wanted: object) -> None:
     ("changes", "reason"),
     [
         ({"launched": False}, "rollcall-agent adopt"),
+        ({"frozen": "a red of b"}, "frozen by a red of b"),
         ({"settled": False}, "has not reported healthy yet"),
         ({"active": "0.1.1"}, "agent 0.1.0 runs while 0.1.1 is active"),
     ],
@@ -105,6 +106,10 @@ async def test_it_builds_then_looks_again_then_departs(world: World) -> None:
     upgrade = world.upgrade()
     assert not await upgrade.step(TARGET, RELEASE, world.drop)
     assert await off(world.links) == ("0.1.0", None)
+    world.red = "a red of b"
+    with pytest.raises(ConflictError, match="frozen by a red of b"):
+        await upgrade.step(TARGET, RELEASE, world.drop)
+    world.red = None
     with pytest.raises(Departure):
         await upgrade.step(TARGET, RELEASE, world.drop)
     assert await off(world.links) == ("0.1.1", "0.1.0")
