@@ -35,7 +35,8 @@ from agent.readiness.probes.running import RunningProbe
 from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
 from agent.reporting import build_report
-from agent.service.process import ProcessService
+from agent.service.choose import choose_service
+from agent.service.host import Host
 from agent.store import Store
 from agent.sync import Sync
 from agent.traffic import Traffic
@@ -77,6 +78,7 @@ class Daemon:
         account: Account | None = None,
     ) -> None:
         self._config, self._layout, self._trust, self._clock = config, layout, trust, clock
+        self._account = account
         self._stack = AsyncExitStack()
         self._changes = Changes()
         self._directory = Directory()
@@ -114,7 +116,9 @@ class Daemon:
         await self._fleet.open(stack)
         to_gateway = await stack.enter_async_context(session(per_host=4))
         self._gateway = Gateway(to_gateway, config.gateway.port)
-        self.service = await ProcessService.open(layout.service, self._clock, self._changes.notify)
+        self.service = await choose_service(
+            config, layout, self._account, self._clock, self._changes.notify, Host.here()
+        )
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh()
         self.conductor = Conductor(

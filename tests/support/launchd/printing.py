@@ -82,7 +82,9 @@ def _properties(job: Job) -> list[str]:
 
 
 def disabled(overrides: dict[str, bool]) -> str:
-    rows = [f'\t\t"{name}" => {"disabled" if off else "enabled"}' for name, off in overrides.items()]
+    rows = [
+        f'\t\t"{name}" => {"disabled" if off else "enabled"}' for name, off in overrides.items()
+    ]
     return "\n".join(["\tdisabled services = {", *rows, "\t}"]) + "\n"
 
 

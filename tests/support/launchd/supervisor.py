@@ -71,11 +71,22 @@ class Supervisor:
 
     def tick(self) -> None:
         now = time.monotonic()
+        self._reap_orphans()
         for key, job in list(self._jobs.items()):
             job.tick(now)
             if job.gone:
                 del self._jobs[key]
                 self._log(f"{job.label}: removed from {job.domain}")
+
+    def _reap_orphans(self) -> None:
+        """What jobs left behind is a child of ours, as it would be of launchd."""
+        ours = {job.process.pid for job in self._jobs.values() if job.process is not None}
+        with contextlib.suppress(ChildProcessError):
+            for _ in range(64):
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None or ended.si_pid in ours:
+                    return
+                os.waitpid(ended.si_pid, os.WNOHANG)
 
     def _run(self, words: list[str], uid: int, session: str | None) -> str:
         verbs = {
