@@ -1,15 +1,21 @@
-"""The jobs of a node: the agent, the watchdog that brings it back, and the gateway."""
+"""The jobs of a node: the agent, the watchdog that brings it back, and the gateway.
+
+The agent is started through a launcher that is never replaced: Login Items and the firewall know a program by
+its file (MACOS.md, 3 and 9).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from agent.service.base import ServiceSpec
+from agent.service.units import Unit
 from shared.plist import PREFIX, Job, ProcessType
 
 AGENT_LABEL = f"{PREFIX}agent"
 WATCHDOG_LABEL = f"{PREFIX}watchdog"
 GATEWAY_LABEL = f"{PREFIX}gateway"
+AGENT_UNIT = "rollcall-agent.service"
 WATCH_EVERY_S = 60
 GATEWAY_EXIT_S = 30
 
@@ -46,4 +52,14 @@ def gateway_job(label: str, spec: ServiceSpec, *, in_system_domain: bool) -> Job
         cwd=spec.cwd,
         exit_timeout_s=GATEWAY_EXIT_S,
         user=user,
+    )
+
+
+def agent_unit(launcher: Path, home: Path) -> Unit:
+    """systemd ends by control group, not by session: a gateway that the agent keeps itself must stay."""
+    return Unit(
+        "Rollcall agent",
+        (str(launcher), "run", "--home", str(home)),
+        home / "logs" / "agent.printed.log",
+        whole_group=False,
     )

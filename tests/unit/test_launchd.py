@@ -298,7 +298,7 @@ async def test_booted_without_a_session_is_an_error_of_its_own(
     launchd.turn(sessions=[])
     rig = await make_rig(launchd, tmp_path)
     assert await rig.service.alive() is None
-    with pytest.raises(NoSessionError, match="booted, no session.*log in") as caught:
+    with pytest.raises(NoSessionError, match=r"booted, no session.*log in") as caught:
         await rig.service.start(rig.spec())
     assert caught.value.code == "no-session"
     await rig.service.stop(5)

@@ -10,29 +10,32 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[3]
 CLIENT = Path(__file__).with_name("launchctl.py")
 END_S = 20
 
 
-class Launchd:
-    """`launchctl` is the program to run; `folder` holds its log and its settings. The folder's path is
-    short, because a socket lies in it."""
+class Emulated:
+    """A service manager: `program` is what to run, `folder` holds its log and its settings. The folder's path
+    is short, because a socket lies in it."""
+
+    module: ClassVar[str]
+    name: ClassVar[str]
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.launchctl = folder / "bin" / "launchctl"
+        self.program = folder / "bin" / self.name
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.launchctl.parent.mkdir(exist_ok=True)
+        self.program.parent.mkdir(exist_ok=True)
         words = " ".join([sys.executable, "-I", "-S", str(CLIENT), str(self.folder)])
-        self.launchctl.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-        self.launchctl.chmod(0o755)
+        self.program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        self.program.chmod(0o755)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.launchd.supervisor", str(self.folder)],
+            [sys.executable, "-m", self.module, str(self.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -58,28 +61,74 @@ class Launchd:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(self.launchctl), *words], capture_output=True, text=True, timeout=30, check=False
+            [str(self.program), *words], capture_output=True, text=True, timeout=30, check=False
         )
 
     def log(self) -> str:
-        return (self.folder / "launchd.log").read_text()
+        path = self.folder / "launchd.log"
+        return path.read_text() if path.exists() else ""
 
     def calls(self) -> list[str]:
-        """What `launchctl` was asked that changes anything, without its time, with its answer."""
+        """What was asked that changes anything, without its time, with its answer."""
         lines = [line.partition(" ")[2] for line in self.log().splitlines()]
-        asked = [line.removeprefix("launchctl ") for line in lines if line.startswith("launchctl ")]
-        return [line for line in asked if not line.startswith(("print", "list"))]
+        asked = [line.partition(" ")[2] for line in lines if line.startswith(f"{self.name} ")]
+        return [line for line in asked if not line.startswith(("print", "list", "show"))]
+
+
+class Launchd(Emulated):
+    module = "tests.support.launchd.supervisor"
+    name = "launchctl"
+
+    @property
+    def launchctl(self) -> Path:
+        return self.program
+
+
+class Systemd(Emulated):
+    module = "tests.support.systemd.manager"
+    name = "systemctl"
+
+    @property
+    def systemctl(self) -> Path:
+        return self.program
+
+    @property
+    def units(self) -> Path:
+        return self.folder / "units"
 
 
 @contextlib.contextmanager
-def emulated_launchd(**settings: Any) -> Iterator[Launchd]:
-    folder = Path(tempfile.mkdtemp(prefix="rollcall-ld-"))
+def emulated_launchd(base: Path | None = None, **settings: Any) -> Iterator[Launchd]:
+    with _folder(base) as folder:
+        launchd = Launchd(folder)
+        with _running(launchd, settings):
+            yield launchd
+
+
+@contextlib.contextmanager
+def emulated_systemd(**settings: Any) -> Iterator[Systemd]:
+    with _folder(None) as folder:
+        systemd = Systemd(folder)
+        systemd.units.mkdir()
+        with _running(systemd, settings):
+            yield systemd
+
+
+@contextlib.contextmanager
+def _folder(base: Path | None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="rollcall-ld-", dir=base))
     folder.chmod(0o755)
-    launchd = Launchd(folder)
-    launchd.turn(**settings)
-    launchd.start()
     try:
-        yield launchd
+        yield folder
     finally:
-        launchd.end()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _running(manager: Emulated, settings: dict[str, Any]) -> Iterator[None]:
+    manager.turn(**settings)
+    manager.start()
+    try:
+        yield
+    finally:
+        manager.end()

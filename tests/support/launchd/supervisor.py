@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -48,6 +48,23 @@ def failed(verb: str, code: int) -> Refused:
     return Refused(code, f"{verb} failed: {code}: {MESSAGES[code]}\n" + (HINT if code == 5 else ""))
 
 
+class Manager(Protocol):
+    """Who answers on the socket and acts when time has passed."""
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]: ...
+    def tick(self) -> None: ...
+
+
+def reap_orphans(ours: set[int]) -> None:
+    """What jobs left behind is a child of ours, as it would be of launchd."""
+    with contextlib.suppress(ChildProcessError):
+        for _ in range(64):
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None or ended.si_pid in ours:
+                return
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+
 class Supervisor:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,22 +88,12 @@ class Supervisor:
 
     def tick(self) -> None:
         now = time.monotonic()
-        self._reap_orphans()
+        reap_orphans({job.process.pid for job in self._jobs.values() if job.process is not None})
         for key, job in list(self._jobs.items()):
             job.tick(now)
             if job.gone:
                 del self._jobs[key]
                 self._log(f"{job.label}: removed from {job.domain}")
-
-    def _reap_orphans(self) -> None:
-        """What jobs left behind is a child of ours, as it would be of launchd."""
-        ours = {job.process.pid for job in self._jobs.values() if job.process is not None}
-        with contextlib.suppress(ChildProcessError):
-            for _ in range(64):
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if ended is None or ended.si_pid in ours:
-                    return
-                os.waitpid(ended.si_pid, os.WNOHANG)
 
     def _run(self, words: list[str], uid: int, session: str | None) -> str:
         verbs = {
@@ -252,9 +259,8 @@ def split(target: str) -> tuple[str, str]:
     return "/".join(parts[:depth]), "/".join(parts[depth:])
 
 
-def serve(folder: Path) -> None:
+def serve(folder: Path, supervisor: Manager) -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    supervisor = Supervisor(folder)
     with socket.socket(socket.AF_UNIX) as door, selectors.DefaultSelector() as selector:
         door.bind(str(folder / "supervisor.sock"))
         (folder / "supervisor.sock").chmod(0o777)
@@ -272,7 +278,7 @@ def serve(folder: Path) -> None:
             supervisor.tick()
 
 
-def answer_one(door: socket.socket, supervisor: Supervisor) -> None:
+def answer_one(door: socket.socket, supervisor: Manager) -> None:
     line, _ = door.accept()
     with line, contextlib.suppress(OSError, ValueError):
         line.settimeout(5)
@@ -292,10 +298,13 @@ def end_everything() -> None:
         psutil.wait_procs(family, timeout=2)
 
 
-if __name__ == "__main__":
+def live(folder: Path, manager: Manager) -> None:
     try:
-        serve(Path(sys.argv[1]))
+        serve(folder, manager)
     finally:
         end_everything()
-        with contextlib.suppress(OSError):
-            os.unlink(Path(sys.argv[1]) / "supervisor.sock")  # noqa: PTH108
+        (folder / "supervisor.sock").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    live(Path(sys.argv[1]), Supervisor(Path(sys.argv[1])))
