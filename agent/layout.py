@@ -112,10 +112,10 @@ class Layout:
 
     def share(self) -> None:
         """Let another account through to the releases: it may enter the home and list nothing. Files are
-        closed to it one by one, agent.db and the lock among them."""
+        closed to it one by one, agent.db and the lock among them; the launcher must stay a program."""
         for path in self.home.iterdir():
             if path.is_file() and not path.is_symlink():
-                path.chmod(0o600)
+                path.chmod(0o700 if path.stat().st_mode & 0o100 else 0o600)
         for path in (self.home, self.scratch, self.empty):
             path.chmod(0o711)
         self.releases.chmod(0o755)

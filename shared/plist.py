@@ -79,6 +79,9 @@ class Job:
     def render(self) -> bytes:
         """The XML form. Raises ConfigError for text that it cannot hold."""
         try:
-            return plistlib.dumps(self.plist(), sort_keys=False)
-        except (TypeError, ValueError, UnicodeEncodeError) as error:
+            rendered = plistlib.dumps(self.plist(), sort_keys=False)
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.label}: cannot be a property list: {error}") from error
+        if plistlib.loads(rendered) != self.plist():
+            raise ConfigError(f"{self.label}: cannot be a property list: it would change the text")
+        return rendered

@@ -22,11 +22,12 @@ import structlog
 
 from agent.service.base import ServiceSpec
 from agent.service.jobs import gateway_job
-from agent.service.launchctl import Answer, Launchctl, NoSessionError, Target
+from agent.service.launchctl import Launchctl, NoSessionError, Target
+from agent.service.loader import Loader
 from agent.service.processes import rotate
 from shared.account import Account
 from shared.clock import Clock
-from shared.errors import CommandError, ConfigError, UnavailableError
+from shared.errors import ConfigError
 from shared.failpoint import fail_point
 from shared.plist import PLIST_MODE, Job
 from shared.scratch import give
@@ -34,10 +35,6 @@ from shared.untrusted import Folder
 
 log = structlog.get_logger()
 
-LAUNCH_S = 60.0
-"""A label stays taken for some seconds after its process has gone, and longer while that one drains."""
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 2.0
 MAX_PLIST_BYTES = 1 << 20
 OPENCLAW_PREFIX = "ai.openclaw."
 
@@ -60,8 +57,9 @@ class LaunchdSupervisor:
     """Implements Supervisor."""
 
     def __init__(self, job: LaunchdJob, launchctl: Launchctl, clock: Clock) -> None:
-        self._job, self._launchctl, self._clock = job, launchctl, clock
+        self._job, self._launchctl = job, launchctl
         self._target = job.target
+        self._loader = Loader(job.target, job.plist, launchctl, clock)
         self.name = str(job.target)
 
     def definition(self, spec: ServiceSpec) -> str:
@@ -87,10 +85,8 @@ class LaunchdSupervisor:
         if await self._launchctl.disabled(self._target):
             log.info("the gateway's job was disabled; enabling it", job=self.name)
         fail_point("launchd.enable")
-        answer = await self._launchctl.enable(self._target)
-        if not answer.ok:
-            raise CommandError(f"launchctl enable {self.name} failed: {answer.said}")
-        await self._load(reload)
+        await self._loader.enable()
+        await self._loader.load(reload=reload)
         fail_point("launchd.launched")
 
     async def end(self) -> None:
@@ -126,39 +122,6 @@ class LaunchdSupervisor:
         if job is None:
             return "launchd has not loaded it"
         return f"launchd says {job.state}, started {job.runs} times, last exit {job.last_exit}"
-
-    async def _load(self, reload: bool) -> None:
-        """Until launchd has taken it: loaded anew where it is not loaded or holds another definition,
-        kickstarted where it is loaded. 5 and 37 mean "not now" as long as there is time. Raises
-        UnavailableError, NoSessionError."""
-        ends = self._clock.monotonic() + LAUNCH_S
-        pause, booted_out = FIRST_PAUSE_S, False
-        while True:
-            job = await self._launchctl.job(self._target)
-            if job is None:
-                answer = await self._launchctl.bootstrap(self._target, self._job.plist)
-                reload = False
-            elif reload and not booted_out:
-                answer = await self._launchctl.bootout(self._target)
-                booted_out = True
-            elif reload:
-                answer = Answer(0, f"still there after bootout, {job.state}")
-            else:
-                answer = await self._launchctl.kickstart(self._target, kill=True)
-            if answer.ok and not reload:
-                return
-            if self._clock.monotonic() >= ends:
-                raise self._refused(answer)
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_S)
-
-    def _refused(self, answer: Answer) -> UnavailableError:
-        return UnavailableError(
-            f"launchd did not start {self.name} from {self._job.plist} within {LAUNCH_S:.0f} s:"
-            f" {answer.said}",
-            remedy=f"look at: launchctl print {self.name}; launchctl print-disabled"
-            f" {self._target.domain}",
-        )
 
     def _wanted(self, spec: ServiceSpec) -> Job:
         if spec.account is not None:

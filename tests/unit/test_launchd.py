@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from agent.service import launchd as driver
+from agent.service import loader
 from agent.service.base import Pid, ServiceSpec
 from agent.service.jobs import gateway_job
 from agent.service.launchctl import Launchctl, NoSessionError, Target
@@ -432,7 +432,7 @@ async def test_a_launchctl_that_hangs_is_not_waited_for(rig: Rig, tmp_path: Path
 
 
 def test_the_limits_are_longer_than_what_launchd_is_known_to_take() -> None:
-    assert driver.LAUNCH_S > 5 + 20, "ExitTimeOut, and the label's release after it"
+    assert loader.LOAD_S > 5 + 20, "ExitTimeOut, and the label's release after it"
 
 
 PRINTED = """gui/501/ai.openclaw.gateway = {

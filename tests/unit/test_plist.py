@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import plistlib
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.service.base import ServiceSpec
@@ -96,11 +97,16 @@ def test_the_samples_are_what_the_builder_writes() -> None:
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4), st.text(max_size=20))
+@example(["a\rb"], "")
+@example(["a"], "\r\n")
+@example(["\ud800"], "")
 def test_any_text_is_written_faithfully_or_refused(words: list[str], value: str) -> None:
     job = Job("io.rollcall.x", tuple(words), Path("/x"), env={"X": value})
-    try:
-        rendered = job.render()
-    except ConfigError as error:
-        assert "property list" in str(error)
-        return
-    assert plistlib.loads(rendered) == job.plist()
+    with contextlib.suppress(ConfigError):
+        assert plistlib.loads(job.render()) == job.plist()
+
+
+@pytest.mark.parametrize("text", ["\0", "\x1b", "a\rb", "\ud800"])
+def test_what_xml_cannot_hold_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="property list"):
+        Job("io.rollcall.x", (text,), Path("/x")).render()

@@ -77,6 +77,20 @@ class UnitManager:
     def _change(self, verb: str, name: str) -> None:
         if name not in self._known and verb not in ("mask", "unmask"):
             raise Refused(5, f"Failed to {verb} {name}: Unit {name} not found.\n")
+        if verb in ("enable", "disable", "mask", "unmask"):
+            self._mark(verb, name)
+        elif verb in ("start", "restart") and (self._units / f"{name}.masked").exists():
+            raise Refused(1, f"Failed to {verb} {name}: Unit {name} is masked.\n")
+        elif verb == "start" and name not in self._jobs:
+            self._start(name)
+        elif verb == "restart":
+            self._restart(name)
+        elif verb == "stop":
+            self._again.discard(name)
+            if name in self._jobs:
+                self._jobs[name].remove(time.monotonic())
+
+    def _mark(self, verb: str, name: str) -> None:
         link = self._units / "multi-user.target.wants" / name
         mask = self._units / f"{name}.masked"
         if verb == "enable":
@@ -87,18 +101,8 @@ class UnitManager:
             link.unlink(missing_ok=True)
         elif verb == "mask":
             mask.touch()
-        elif verb == "unmask":
+        else:
             mask.unlink(missing_ok=True)
-        elif verb in ("start", "restart") and mask.exists():
-            raise Refused(1, f"Failed to {verb} {name}: Unit {name} is masked.\n")
-        elif verb == "start" and name not in self._jobs:
-            self._start(name)
-        elif verb == "restart":
-            self._restart(name)
-        elif verb == "stop":
-            self._again.discard(name)
-            if name in self._jobs:
-                self._jobs[name].remove(time.monotonic())
 
     def _restart(self, name: str) -> None:
         if name in self._jobs:
