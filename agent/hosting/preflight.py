@@ -5,6 +5,7 @@ MACOS.md lists what macOS is said to do; what can be checked without harm is che
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ CHECKS = {"service": manager, "tools": tools, "disk": disk, "network": network}
 
 async def preflight(host: Host, layout: Layout) -> list[Finding]:
     """Never raises for what it finds: a check that cannot be made is unknown."""
-    found, subject = read_subject(host, layout)
+    found, subject = await asyncio.to_thread(read_subject, host, layout)
     findings = [found]
     for name, check in CHECKS.items():
         try:

@@ -84,8 +84,9 @@ class Setup:
         ends = self._clock.monotonic() + UP_S
         while True:
             job = await launchctl.job(target)
-            if job is not None and job.pid is not None and Sighting.of(job.pid) is not None:
-                return job.pid
+            pid = job.pid if job is not None else None
+            if pid is not None and await asyncio.to_thread(Sighting.of, pid) is not None:
+                return pid
             if self._clock.monotonic() >= ends:
                 state = "not loaded" if job is None else f"{job.state}, last exit {job.last_exit}"
                 raise UnavailableError(f"{target} did not come up: {state}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import plistlib
 import stat
 from dataclasses import dataclass, replace
@@ -134,12 +135,23 @@ class LaunchdSupervisor:
         rotate(job.printed)
         if spec.account is not None:
             _make_log(job.printed, spec.account)
+        _make_folder(plist.parent)
         with Folder.guarded(plist.parent) as folder:
             if _holds(plist, job.render(), self._target.uid):
                 return False
             plist.unlink(missing_ok=True)
             folder.replace(plist.name, job.render(), mode=PLIST_MODE)
         return True
+
+
+def _make_folder(folder: Path) -> None:
+    """`~/Library/LaunchAgents` is missing on a new Mac; its owner is that of the folder above."""
+    if folder.is_dir():
+        return
+    with Folder.guarded(folder.parent) as above:
+        info = os.fstat(above.fd)
+        os.mkdir(folder.name, 0o755, dir_fd=above.fd)
+        os.chown(folder.name, info.st_uid, -1, dir_fd=above.fd, follow_symlinks=False)
 
 
 def _make_log(path: Path, account: Account) -> None:

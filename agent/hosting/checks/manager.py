@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from agent.config import AgentConfig, ServiceKind
@@ -114,7 +115,7 @@ async def _gateway_job(
         ]
     found = [await _domain(launchctl, job.target), await _override(launchctl, job.target)]
     if not job.ours:
-        found.append(_openclaws_plist(job))
+        found.append(await asyncio.to_thread(_openclaws_plist, job))
     if subject.host.is_mac and job.target.uid is not None:
         found.append(await _vault())
     return found

@@ -32,7 +32,8 @@ async def look(subject: Subject) -> list[Finding]:
     if subject.config is None:
         return [*found, unknown("node.runs", "agent.toml cannot be used")]
     tools = subject.config.openclaw.tools(subject.layout, subject.account)
-    return [*found, *await _runs(subject, tools), judge_node_path(tools.node)]
+    path = await asyncio.to_thread(judge_node_path, tools.node)
+    return [*found, *await _runs(subject, tools), path]
 
 
 async def _runs(subject: Subject, tools: NodeTools) -> list[Finding]:
