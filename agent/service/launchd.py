@@ -76,15 +76,15 @@ class LaunchdSupervisor:
             return None
         return job.pid if job is not None else None
 
-    async def launch(self, spec: ServiceSpec, *, reload: bool) -> None:
+    async def launch(self, spec: ServiceSpec, *, reload: bool, after_stop: bool) -> None:
         if self._job.ours:
             written = await asyncio.to_thread(self._write, spec)
             reload = reload or written
         else:
             reload = False
         await asyncio.to_thread(check_plist, self._job)
-        if await self._launchctl.disabled(self._target):
-            log.info("the gateway's job was disabled; enabling it", job=self.name)
+        if not after_stop and await self._launchctl.disabled(self._target):
+            log.warning("somebody disabled the gateway's job; enabling it", job=self.name)
         fail_point("launchd.enable")
         await self._loader.enable()
         await self._loader.load(reload=reload)

@@ -47,9 +47,9 @@ class Supervisor(Protocol):
 
     async def main_pid(self) -> int | None: ...
 
-    async def launch(self, spec: ServiceSpec, *, reload: bool) -> None:
+    async def launch(self, spec: ServiceSpec, *, reload: bool, after_stop: bool) -> None:
         """Have a new process started, in place of one that runs. `reload`: the manager may hold another
-        definition than this one."""
+        definition than this one. `after_stop`: that it is disabled was our own doing."""
         ...
 
     async def end(self) -> None:
@@ -109,8 +109,9 @@ class SupervisedService:
             if before is not None and self._record.wanted is not False and same:
                 await self._save(wanted=True, held=definition)
                 return before
+            stopped, reload = self._record.wanted is False, self._record.held != definition
             await self._save(wanted=True, held=self._record.held)
-            await self._supervisor.launch(spec, reload=self._record.held != definition)
+            await self._supervisor.launch(spec, reload=reload, after_stop=stopped)
             await self._save(wanted=True, held=definition)
             started = await self._wait_for_new(before)
         self._on_change()
@@ -154,7 +155,7 @@ class SupervisedService:
                 if not self._record.wanted or not await self._supervisor.abandoned():
                     return
                 log.warning("the gateway's job was taken away; putting it back", job=self._name)
-                await self._supervisor.launch(spec, reload=True)
+                await self._supervisor.launch(spec, reload=True, after_stop=False)
         except RollcallError as error:
             log.error("the gateway's job is away", job=self._name, reason=str(error))
 

@@ -31,7 +31,7 @@ class SystemdSupervisor:
     async def main_pid(self) -> int | None:
         return (await self._show()).main_pid
 
-    async def launch(self, spec: ServiceSpec, *, reload: bool) -> None:
+    async def launch(self, spec: ServiceSpec, *, reload: bool, after_stop: bool) -> None:
         """Raises ConflictError where the unit is masked, CommandError where systemd refuses."""
         await asyncio.to_thread(rotate, spec.log)
         written = await asyncio.to_thread(self._write, self._unit(spec))

@@ -135,6 +135,8 @@ async def test_gateways_of_launchd_move_survive_and_go_back(mac: MacFleet) -> No
     assert not set(after.values()) & {*before.values(), respawned}
     assert {name: mac.plist(name).read_bytes() for name in before} == plists
 
+    fleet.packages = fleet.root / "worse"
+    fleet.packages.mkdir()
     bad = await break_release(fleet.npm, Role.WITNESS, How.READY, fleet.packages)
     worse = await fleet.freeze(NEW, name=f"{NEW}-bad", breakage=bad)
     ended = await fleet.until_ended(await fleet.set_target(worse, strategy="immediate", soak_s=0))

@@ -31,7 +31,7 @@ from agent.service.wrapper import wrapper_script
 from shared.account import Account
 from shared.clock import SystemClock
 from shared.errors import ConfigError, NotFoundError
-from tests.support.launchd.emulator import Launchd, Systemd, emulated_launchd, emulated_systemd
+from tests.support.launchd.emulator import Launchd, Systemd, emulated_systemd
 
 ME = os.geteuid()
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,20 +41,15 @@ SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(300)")
 
 
 @pytest.fixture
-def launchd() -> Iterator[Launchd]:
-    with emulated_launchd() as made:
-        (made.folder / "daemons").mkdir()
-        yield made
-
-
-@pytest.fixture
 def systemd() -> Iterator[Systemd]:
     with emulated_systemd() as made:
         yield made
 
 
 def mac(launchd: Launchd, euid: int = 0) -> Host:
-    return Host("darwin", launchd.launchctl, None, launchd.folder / "daemons", euid=euid)
+    folder = launchd.folder / "daemons"
+    folder.mkdir(exist_ok=True)
+    return Host("darwin", launchd.launchctl, None, folder, euid=euid)
 
 
 def linux(systemd: Systemd) -> Host:
@@ -245,6 +240,12 @@ def watched(launchd: Launchd) -> Watchdog:
     job = {"Label": "io.rollcall.agent", "ProgramArguments": ["/bin/sleep", "300"]}
     plist.write_bytes(plistlib.dumps({**job, "KeepAlive": True}))
     return Watchdog(launchd.launchctl, "io.rollcall.agent", plist, domain=f"gui/{ME}")
+
+
+def test_the_watchdog_needs_nothing_but_the_standard_library() -> None:
+    """What is wrong with the agent's environment must not be wrong with this too."""
+    words = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import agent.hosting.watchdog"
+    subprocess.run([sys.executable, "-I", "-S", "-c", words], timeout=30, check=True)
 
 
 def test_the_watchdog_brings_back_what_launchd_lost(launchd: Launchd, watched: Watchdog) -> None:

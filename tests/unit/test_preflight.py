@@ -10,7 +10,6 @@ import plistlib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from agent.service.host import Host
 from scripts.minifleet.workspace import free_port
 from shared.npm import find_tools
 from shared.readiness import CheckStatus
-from tests.support.launchd.emulator import Launchd, emulated_launchd
+from tests.support.launchd.emulator import Launchd
 
 ME = os.geteuid()
 LAN = [ipaddress.IPv4Interface("192.168.7.5/24")]
@@ -67,12 +66,6 @@ def host(launchd: Launchd | None = None, tmp_path: Path = Path("/nowhere")) -> H
 
 def by_id(findings: list[Finding]) -> dict[str, Finding]:
     return {finding.id: finding for finding in findings}
-
-
-@pytest.fixture
-def launchd() -> Iterator[Launchd]:
-    with emulated_launchd() as made:
-        yield made
 
 
 async def test_a_host_with_everything_has_nothing_necessary_missing(home: Path) -> None:
