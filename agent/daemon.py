@@ -76,9 +76,10 @@ class Daemon:
         trust: Trust,
         clock: Clock,
         account: Account | None = None,
+        host: Host | None = None,
     ) -> None:
         self._config, self._layout, self._trust, self._clock = config, layout, trust, clock
-        self._account = account
+        self._account, self._host = account, host or Host.here()
         self._stack = AsyncExitStack()
         self._changes = Changes()
         self._directory = Directory()
@@ -117,7 +118,7 @@ class Daemon:
         to_gateway = await stack.enter_async_context(session(per_host=4))
         self._gateway = Gateway(to_gateway, config.gateway.port)
         self.service = await choose_service(
-            config, layout, self._account, self._clock, self._changes.notify, Host.here()
+            config, layout, self._account, self._clock, self._changes.notify, self._host
         )
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh()

@@ -140,6 +140,7 @@ def watchdog(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> No
     from agent.hosting.watchdog import Watchdog, note
     from agent.service.host import Host
     from agent.service.jobs import AGENT_LABEL
+    from agent.service.processes import rotate
 
     host = Host.here()
     if host.launchctl is None:
@@ -147,6 +148,8 @@ def watchdog(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> No
     plist = host.daemons / f"{AGENT_LABEL}.plist"
     watched = Watchdog(host.launchctl, AGENT_LABEL, plist).look_after()
     note(home / "logs", watched)
+    for printed in (home / "logs").glob("*.printed.log"):
+        rotate(printed)
     if as_json:
         print_json({"action": watched.action, "detail": watched.detail, "pid": watched.pid})
     else:

@@ -19,7 +19,6 @@ from shared.command import SYSTEM_PATH, Output, run_command
 from shared.errors import CommandError, UnavailableError
 
 CALL_TIMEOUT_S = 20.0
-MAX_PRINTED = 1 << 20
 LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 DOMAIN = r"system|gui/[0-9]{1,10}"
 
@@ -83,7 +82,7 @@ class Launchctl:
     async def job(self, target: Target) -> PrintedJob | None:
         """None when it is not loaded. Raises NoSessionError when its domain does not exist."""
         output = await self._run("print", str(target))
-        if output.code in (NO_DOMAIN, NO_SESSION):
+        if output.code in (NO_DOMAIN, NO_SESSION) or b"Could not find domain" in output.stderr:
             raise NoSessionError(target.domain)
         if output.code != 0:
             if output.code == NO_SERVICE or b"Could not find service" in output.stderr:
@@ -123,11 +122,12 @@ class Launchctl:
         """A second time within the user's session where launchd wants it so: root's daemon stands in
         another one."""
         output = await self._run(*words)
-        if output.code == NO_SESSION and target.uid is not None and os.geteuid() == 0:
+        if output.code == NO_SESSION and target.uid is not None:
             if not await self.has_domain(target.domain):
                 raise NoSessionError(target.domain)
-            program = str(self._program)
-            output = await self._run("asuser", str(target.uid), program, *words)
+            if os.geteuid() == 0:
+                program = str(self._program)
+                output = await self._run("asuser", str(target.uid), program, *words)
         return Answer(output.code or 0, _said(output))
 
     async def _run(self, *words: str) -> Output:
@@ -135,7 +135,6 @@ class Launchctl:
             [str(self._program), *words],
             env={"PATH": SYSTEM_PATH},
             timeout_s=self._timeout_s,
-            max_output=MAX_PRINTED,
         )
         if output.timed_out:
             raise CommandError(f"launchctl {words[0]} did not end within {self._timeout_s:.0f} s")

@@ -49,10 +49,13 @@ def _try_out(home: Path, is_mac: bool) -> list[Finding]:
 
 
 def _space(folder: Path, is_mac: bool) -> Finding:
-    """What is called available may be purgeable: only an allocation proves it."""
+    """What is called available may be purgeable: only an allocation proves it. It is not tried where it
+    would leave nothing for others."""
     free = shutil.disk_usage(folder).free
+    if free < 2 * NEEDED:
+        return judge_space(free, "")
     try:
-        allocate(folder / "space", min(NEEDED, free), is_mac)
+        allocate(folder / "space", NEEDED, is_mac)
     except OSError as error:
         reason = f"{NEEDED >> 30} GiB cannot be allocated: {error.strerror}"
         return judge_space(free, reason)
@@ -68,7 +71,7 @@ def judge_space(free: int, refused: str) -> Finding:
     if free < COMFORTABLE:
         reason = "enough for one release, not for keeping the last good one and a snapshot"
         return Finding("disk.space", CheckStatus.WARN, observed, reason, remedy)
-    return passed("disk.space", f"{observed}, {NEEDED >> 30} GiB of it allocated to try")
+    return passed("disk.space", observed)
 
 
 def allocate(path: Path, size: int, is_mac: bool) -> None:
