@@ -12,8 +12,14 @@ from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
 from agent.service.choose import launchd_job
 from agent.service.host import Host
-from agent.service.jobs import AGENT_LABEL, AGENT_UNIT, WATCHDOG_LABEL, agent_job, agent_unit
-from agent.service.jobs import watchdog_job as make_watchdog_job
+from agent.service.jobs import (
+    AGENT_LABEL,
+    AGENT_UNIT,
+    WATCHDOG_LABEL,
+    agent_job,
+    agent_unit,
+    watchdog_job,
+)
 from agent.service.units import UNIT_MODE
 from agent.service.wrapper import WRAPPER_MODE, wrapper_script
 from shared.account import Account
@@ -60,7 +66,7 @@ def plan_install(
         unit = File(host.units / AGENT_UNIT, agent_unit(launcher, layout.home).render(), UNIT_MODE)
         verbs = (("daemon-reload",), ("enable", AGENT_UNIT), ("restart", AGENT_UNIT))
         return Plan((unit,), tuple(("systemctl", *verb) for verb in verbs))
-    jobs = (agent_job(launcher, layout.home), make_watchdog_job(launcher, layout.home))
+    jobs = (agent_job(launcher, layout.home), watchdog_job(launcher, layout.home))
     files = tuple(
         File(host.daemons / f"{job.label}.plist", job.render(), PLIST_MODE) for job in jobs
     )

@@ -143,6 +143,8 @@ def _write(file: File) -> bool:
     if file.path.is_file() and file.path.read_bytes() == file.data:
         file.path.chmod(file.mode)
         return False
-    file.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not file.path.parent.is_dir():
+        file.path.parent.mkdir(parents=True)
+        file.path.parent.chmod(0o755)
     write_durable(file.path, file.data, mode=file.mode)
     return True

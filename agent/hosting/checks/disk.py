@@ -100,8 +100,10 @@ def try_clone(folder: Path, is_mac: bool) -> str:
         else:
             with source.open("rb") as old, target.open("wb") as new:
                 fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
-    except (OSError, AttributeError) as error:
-        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    except AttributeError:
+        return "this libc has no clonefile"
     return "" if target.read_bytes() == source.read_bytes() else "the clone differs"
 
 

@@ -38,7 +38,7 @@ async def look(subject: Subject) -> list[Finding]:
             ),
         ]
     launchctl = Launchctl(program)
-    found.append(await _agent_job(launchctl))
+    found += [passed("service.manager", str(program)), await _agent_job(launchctl)]
     if subject.kind is ServiceKind.LAUNCHD and subject.config is not None:
         found += await _gateway_job(subject, subject.config, launchctl)
     return found
