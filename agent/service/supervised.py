@@ -190,11 +190,13 @@ class SupervisedService:
             await self._clock.sleep(POLL_S)
 
     async def _wait_for_end(self, seen: Sighting | None, timeout_s: float) -> bool:
+        """A manager that cannot be asked now is asked again while there is time."""
         ends = self._clock.monotonic() + timeout_s
         while True:
             dead = seen is None or not await asyncio.to_thread(seen.alive)
-            if dead and await self._supervisor.ended():
-                return True
+            with contextlib.suppress(CommandError):
+                if dead and await self._supervisor.ended():
+                    return True
             if self._clock.monotonic() >= ends:
                 return False
             await self._clock.sleep(POLL_S)
