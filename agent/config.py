@@ -6,9 +6,9 @@ import difflib
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agent.layout import Layout
 from shared.account import Account
@@ -68,6 +68,48 @@ class GatewayConfig(Section):
     @property
     def state(self) -> Path:
         return self.home / ".openclaw"
+
+
+class ServiceKind(StrEnum):
+    """Who keeps the gateway running: the agent itself, or the system's service manager."""
+
+    PROCESS = "process"
+    LAUNCHD = "launchd"
+    SYSTEMD = "systemd"
+
+
+class ServiceConfig(Section):
+    """The gateway's job. What is left out follows from `kind`."""
+
+    kind: ServiceKind = ServiceKind.PROCESS
+    label: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    """launchd's label, or the name of systemd's unit. `ai.openclaw.…` is OpenClaw's own LaunchAgent, whose
+    plist is left alone."""
+    domain: str | None = Field(default=None, pattern=r"^(system|gui/[0-9]{1,10})$")
+    """launchd's: `system`, or `gui/<uid>`, which exists only after that user has logged in."""
+    plist: Path | None = None
+
+    def job_label(self) -> str:
+        return self.label or "io.rollcall.gateway"
+
+    def job_domain(self) -> str:
+        return self.domain or "system"
+
+    def unit_name(self) -> str:
+        return f"{(self.label or 'rollcall-gateway').removesuffix('.service')}.service"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """A key that this kind would not read is a mistake somebody should hear of."""
+        read = {ServiceKind.LAUNCHD: ("label", "domain", "plist"), ServiceKind.SYSTEMD: ("label",)}
+        for key in ("label", "domain", "plist"):
+            if getattr(self, key) is not None and key not in read.get(self.kind, ()):
+                raise ValueError(f"{key} means nothing where kind is {self.kind}")
+        if self.job_label().startswith("ai.openclaw.") and self.domain in (None, "system"):
+            raise ValueError("a job of OpenClaw's own is in a domain gui/<uid>: name it in domain")
+        if self.plist is not None and not self.plist.is_absolute():
+            raise ValueError(f"plist {str(self.plist)!r} is not an absolute path")
+        return self
 
 
 class OpenClawConfig(Section):
@@ -167,6 +209,7 @@ class AgentConfig(Section):
     api: ApiConfig = ApiConfig()
     peers: PeerConfig = PeerConfig()
     gateway: GatewayConfig
+    service: ServiceConfig = ServiceConfig()
     openclaw: OpenClawConfig
     guards: GuardConfig = GuardConfig()
     probes: ProbeConfig = ProbeConfig()

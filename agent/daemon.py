@@ -43,7 +43,8 @@ from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
 from agent.reporting import build_report
 from agent.self_upgrade import Departure, Node, SelfUpgrade
-from agent.service.process import ProcessService
+from agent.service.choose import choose_service
+from agent.service.host import Host
 from agent.standing import Outlook
 from agent.store import Store
 from agent.sync import Sync
@@ -86,8 +87,10 @@ class Daemon:
         trust: Trust,
         clock: Clock,
         account: Account | None = None,
+        host: Host | None = None,
     ) -> None:
         self._config, self._layout, self._trust, self._clock = config, layout, trust, clock
+        self._account, self._host = account, host or Host.here()
         self._stack = AsyncExitStack()
         self._changes = Changes()
         self._directory = Directory()
@@ -125,7 +128,9 @@ class Daemon:
         await self._fleet.open(stack)
         to_gateway = await stack.enter_async_context(session(per_host=4, speaks=None))
         self._gateway = Gateway(to_gateway, config.gateway.port)
-        self.service = await ProcessService.open(layout.service, self._clock, self._changes.notify)
+        self.service = await choose_service(
+            config, layout, self._account, self._clock, self._changes.notify, self._host
+        )
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh()
         self._open_upgrade()

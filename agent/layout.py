@@ -132,7 +132,7 @@ class Layout:
 
     def share(self) -> None:
         """Let another account through to the releases: it may enter the home and list nothing. Files are
-        closed to it one by one, agent.db and the lock among them."""
+        closed to it one by one, agent.db and the lock among them; the launcher must stay a program."""
         for path in self.home.iterdir():
             if path.is_file() and not path.is_symlink():
                 path.chmod(0o755 if path == self.launcher else 0o600)

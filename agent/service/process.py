@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from agent.service.base import Pid, ServiceSpec
+from agent.service.processes import end_all, family_of, rotate
 from shared.account import Account, identity_of
 from shared.clock import Clock
 from shared.command import kill_group
@@ -35,9 +36,7 @@ FIRST_RESTART_S = 0.5
 LONGEST_RESTART_S = 30.0
 HEALTHY_RUN_S = 30.0
 STOP_BEFORE_START_S = 10.0
-KILL_WAIT_S = 5.0
 MARK = "ROLLCALL_SERVICE_MARK"
-MAX_LOG_BYTES = 32 << 20
 
 
 class _State(Wire):
@@ -151,7 +150,7 @@ class ProcessService:
         )
         self._save(wanted)
         fail_point("service.spawn")
-        _rotate(spec.log)
+        rotate(spec.log)
         try:
             with spec.log.open("ab") as output:
                 # Not asyncio's: its transport would end the gateway together with this agent.
@@ -175,7 +174,7 @@ class ProcessService:
 
     async def _end(self, running: Pid, timeout_s: float) -> None:
         """SIGTERM, wait, then SIGKILL to the group and to children that left it."""
-        family = await asyncio.to_thread(_family, running)
+        family = await asyncio.to_thread(family_of, running.pid)
         _signal(running, signal.SIGTERM)
         deadline = self._clock.monotonic() + timeout_s
         while await self.alive() is not None and self._clock.monotonic() < deadline:
@@ -183,7 +182,7 @@ class ProcessService:
         if await self.alive() is not None:
             log.warning("gateway ignored SIGTERM; killing it", pid=running.pid)
             kill_group(running.pid)
-        await asyncio.to_thread(_kill, family)
+        await asyncio.to_thread(end_all, family)
         while await self.alive() is not None:
             await self._clock.sleep(0.05)
 
@@ -204,29 +203,9 @@ class ProcessService:
                 )
 
 
-def _family(running: Pid) -> list[psutil.Process]:
-    try:
-        return psutil.Process(running.pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
 def _signal(running: Pid, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(running.pid, number)
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(processes, timeout=KILL_WAIT_S)
-
-
-def _rotate(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > MAX_LOG_BYTES:
-            path.replace(path.with_suffix(".1.log"))
 
 
 def _marked(mark: str) -> int | None:

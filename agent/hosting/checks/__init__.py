@@ -1,0 +1,1 @@
+"""What preflight looks at, one file for each part of a host."""
