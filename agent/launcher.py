@@ -1,11 +1,10 @@
 """Starts the agent's active version, and goes back to the last good one when a new one does not work.
 
-Copied to `<home>/launcher` at adoption and never upgraded: launchd, systemd or a supervisor runs it as
-`<home>/launcher run`. Standard library only, Python 3.9 or later; adoption names the interpreter above.
-What it reads and writes is therefore fixed for good: the links `<home>/active` and `versions/good`, and
-JSON objects in `versions/<v>/COMPLETE` (written last by whoever built it), `HEALTHY` (by the version
-itself, once it works), `EXIT` (by a version that gives up: its `reason`), `versions/<v>.failed.json`
-(why it is not tried again) and `versions/starts.json` (starts of `active` since it was healthy, if ever).
+Copied to `<home>/launcher` at adoption and never upgraded. Standard library only, Python 3.9 or later. What
+it reads and writes is fixed for good: the links `<home>/active` and `versions/good`, and JSON objects in
+`versions/<v>/COMPLETE` (by whoever built it, last), `HEALTHY` (by the version, once it works), `EXIT` (by
+one that gives up: its `reason`), `versions/<v>.failed.json` (why it is not tried again) and
+`versions/starts.json` (starts of `active` since it was healthy, if ever).
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 MAX_STARTS = 3
-PATIENCE_S = 900
-"""Then SIGALRM, which outlives exec, ends a version that hangs. A healthy one calls `signal.alarm(0)`."""
+PATIENCE_S = (
+    900  # then SIGALRM, which outlives exec, ends a version that hangs; a healthy one cancels it
+)
 PATH = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-KEPT = {"HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "NOTIFY_SOCKET"}
+KEPT = re.compile("HOME|USER|LOGNAME|SHELL|TMPDIR|TZ|LANG|NOTIFY_SOCKET|(LC|XPC|ROLLCALL)_.*")
 VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,63}")
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, object]:
     """Empty for what is missing, torn or zero-filled."""
     try:
         return dict(json.loads(path.read_bytes()[: 1 << 16]))
@@ -41,11 +40,10 @@ def sync(path: Path) -> None:
     try:
         fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC"))  # noqa: B009 - macOS: fsync stops at the drive
     except (AttributeError, OSError):
-        os.fsync(fd)
-    os.close(fd)
+        os.fsync(fd)  # closed by exec, like the lock
 
 
-def write(path: Path, value: dict[str, Any]) -> None:
+def write(path: Path, value: dict[str, object]) -> None:
     made = path.with_name(f".{path.name}.tmp")
     made.write_text(json.dumps(value))
     sync(made)
@@ -64,8 +62,8 @@ def fault(versions: Path, version: str) -> str | None:
         return "it had failed before"
     if not read(versions / version / "COMPLETE"):
         return "it was not built to its end"
-    python = versions / version / "bin" / "python"
-    return None if os.access(python, os.X_OK) else "it has no python that can be started"
+    runs = os.access(versions / version / "bin" / "python", os.X_OK)
+    return None if runs else "it has no python that can be started"
 
 
 def spent(versions: Path, version: str) -> str | None:
@@ -113,33 +111,35 @@ def choose(home: Path) -> str | None:
     """The version to start now; None when there is none at all."""
     versions, active = home / "versions", named(home / "active")
     try:
-        if active is None:
-            return give_up(home, None, "none is active")
-        why = fault(versions, active) or spent(versions, active)
+        why = (fault(versions, active) or spent(versions, active)) if active else "none is active"
         return (why and give_up(home, active, why)) or active
     except OSError as error:  # a disk that cannot count must not run what is not proven
         sys.stderr.write(f"launcher: {error}\n")
         return (last_good(versions, active) if versions.is_dir() else None) or active
 
 
+def start(home: Path, version: str, words: list[str]) -> None:
+    """Does not return. Raises OSError when this version has no python that can be started."""
+    env = {key: value for key, value in os.environ.items() if KEPT.fullmatch(key)}
+    env.update(PATH=PATH, ROLLCALL_LAUNCHED=version)
+    argv = [str(home / "versions" / version / "bin" / "python"), "-I", "-m", "agent", *words]
+    os.execve(argv[0], [*argv, "--home", str(home)], env)  # noqa: S606
+
+
 def main() -> None:
-    home = Path(__file__).absolute().parent
+    home, words = Path(__file__).absolute().parent, sys.argv[1:] or ["run"]
+    if words[0] != "run":  # the watchdog: nothing is counted, and what has proven itself runs
+        start(home, last_good(home / "versions", None) or "none", words)
     lock = os.open(home / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         sys.exit(f"launcher: {home} is in use by another process")
-    os.close(lock)
-    mine = ("LC_", "XPC_", "ROLLCALL_")
-    env = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(mine)}
-    more = [word for word in sys.argv[1:] if word != "run"]
     version = choose(home)
     while version is not None:
-        folder = home / "versions" / version
-        argv = [str(folder / "bin" / "python"), "-I", "-m", "agent", "run", "--home", str(home)]
-        signal.alarm(0 if read(folder / "HEALTHY") else PATIENCE_S)
+        signal.alarm(0 if read(home / "versions" / version / "HEALTHY") else PATIENCE_S)
         try:
-            os.execve(argv[0], argv + more, {**env, "PATH": PATH, "ROLLCALL_LAUNCHED": version})  # noqa: S606
+            start(home, version, words)
         except OSError as error:
             version = give_up(home, version, f"its python cannot be started: {error}")
     sys.exit(f"launcher: nothing to start in {home}; run: rollcall-agent adopt")
