@@ -19,9 +19,8 @@ import time
 from pathlib import Path
 
 MAX_STARTS = 3
-PATIENCE_S = (
-    900  # then SIGALRM, which outlives exec, ends a version that hangs; a healthy one cancels it
-)
+PATIENCE_S = 900
+"""Then SIGALRM, which outlives exec, ends a version that hangs; a healthy one calls `signal.alarm(0)`."""
 PATH = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 KEPT = re.compile("HOME|USER|LOGNAME|SHELL|TMPDIR|TZ|LANG|NOTIFY_SOCKET|(LC|XPC|ROLLCALL)_.*")
 VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]{0,63}")
