@@ -42,6 +42,7 @@ from agent.traffic import Traffic
 from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
+from agent.upgrade.installers.factory import make_installer
 from agent.upgrade.journal import Journal
 from shared.account import Account
 from shared.clock import Clock
@@ -81,6 +82,7 @@ class Daemon:
         self._changes = Changes()
         self._directory = Directory()
         self._tools = config.openclaw.tools(layout, account)
+        self._installer = make_installer(config, layout, self._tools)
         self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
@@ -175,6 +177,7 @@ class Daemon:
             clock=self._clock,
             tools=self._tools,
             npm=Npm(self._tools),
+            installer=self._installer,
             service=self.service,
             gateway=self._gateway,
             readiness=self.monitor,
@@ -190,7 +193,7 @@ class Daemon:
         times, limits = self._config.probes, self._config.guards
         gateway, current, alive = self._gateway, self._installed, self.service.alive
         return [
-            TreeProbe(self._layout.current, times.tree_every),
+            TreeProbe(self._layout.current, times.tree_every, self._installer.drift),
             GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
             RunningProbe(gateway, current, alive, times.gateway_every),
             DoctorProbe(current, times.doctor_every, self._config.upgrade.doctor_timeout),
@@ -203,7 +206,7 @@ class Daemon:
         current = self._layout.current
         if not current.exists():
             return None
-        return OpenClaw(self._tools, current, self._config.gateway.home)
+        return self._installer.openclaw(current)
 
     async def run(self, on_ready: Callable[[dict[str, str]], None]) -> None:
         """Recover, then serve; `on_ready` is told the addresses once the doors are open.

@@ -24,12 +24,17 @@ class OpenClaw:
     tools: NodeTools
     tree: Path
     home: Path
+    program: tuple[str, ...] = ()
+    """What runs it, where that is not Node on the tree's own entry point."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Names and values that go into its environment besides."""
 
     def argv(self, *words: str) -> list[str]:
-        return [str(self.tools.node), str(entry_point(self.tree)), *words]
+        return [*(self.program or (str(self.tools.node), str(entry_point(self.tree)))), *words]
 
     def environment(self) -> dict[str, str]:
-        return {**self.tools.environment(self.home), "OPENCLAW_NO_AUTO_UPDATE": "1"}
+        own = {**self.tools.environment(self.home), "OPENCLAW_NO_AUTO_UPDATE": "1"}
+        return {**own, **dict(self.extra)}
 
     async def run(self, *words: str, timeout_s: float) -> Output:
         return await run_command(

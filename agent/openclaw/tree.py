@@ -126,10 +126,11 @@ def verify_tree(tree: Path, release: str, lock_sha256: str) -> TreeSeal:
 
 
 def check_packages(tree: Path, lock: Lock) -> None:
-    """On-disk versions equal the lock's. An optional package may be absent: another platform's."""
+    """On-disk versions equal the lock's. An optional package may be absent: another platform's. What lies
+    inside of another package is fixed by that one's integrity, and npm's word for it is a guess."""
     for package in lock.packages:
         version = package_field(tree, package.path, "version")
-        if version is None and package.optional:
+        if package.bundled or (version is None and package.optional):
             continue
         if version != package.version:
             raise UntrustedError(
@@ -149,8 +150,10 @@ def core_version(tree: Path) -> str | None:
 
 
 def _package_json(tree: Path, package: str) -> dict[str, object]:
+    """`node_modules` itself may be a link of the agent's: to where another installer keeps packages."""
+    modules, _, inside = package.partition("/")
     try:
-        raw = read_in(tree, f"{package}/package.json")
+        raw = read_in(tree / modules, f"{inside}/package.json")
         value = parse_json(raw, max_bytes=4 * MAX_JSON_BYTES, max_depth=64)
     except (OSError, BadInputError):
         return {}

@@ -13,6 +13,7 @@ from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
 from agent.service.base import GatewayService, ServiceSpec
 from agent.upgrade.bookmark import Bookmarks
+from agent.upgrade.installers.base import Installer
 from agent.upgrade.record import Record
 from shared.clock import Clock
 from shared.command import CHILD_OF
@@ -84,6 +85,7 @@ class Deps:
     clock: Clock
     tools: NodeTools
     npm: Npm
+    installer: Installer
     service: GatewayService
     gateway: Gateway
     readiness: Readiness
@@ -98,7 +100,7 @@ class Deps:
         return self.layout.releases / release
 
     def openclaw(self, tree: Path) -> OpenClaw:
-        return OpenClaw(self.tools, tree, self.config.gateway.home)
+        return self.installer.openclaw(tree)
 
     def service_spec(self) -> ServiceSpec:
         """Through `current`, so that an upgrade changes a link and not the service (law 6). The gateway

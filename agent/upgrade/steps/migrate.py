@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+from agent.openclaw.cli import OpenClaw
+from agent.openclaw.plugins import plugins_of
 from agent.openclaw.settings import CONFIG, apply_overlays, last_touched_version
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.phases import Phase
@@ -33,15 +35,19 @@ class Migrate:
             )
         touched = await asyncio.to_thread(last_touched_version, state)
         before = context.record.fact(Phase.CLAIMED, "version_before")
-        runs = 0
-        if {touched, before} - {None, release.manifest.openclaw}:
-            runs = await self._fix(context)
+        runs, limit = 0, deps.config.upgrade.migrate_timeout
+        core = deps.openclaw(deps.layout.current)
+        async with plugins_of(release, context.tree, core) as plugins:
+            if {touched, before} - {None, release.manifest.openclaw}:
+                runs = await self._fix(context, plugins.openclaw)
+            plugged = await plugins.install(timeout_s=limit)
         overlays = release.manifest.overlays_for(deps.role)
         await asyncio.to_thread(apply_overlays, state, overlays, context.tree)
         migrations = [await self._migrate(context, each) for each in release.manifest.migrations]
         return {
             "from": touched,
             "fix_runs": runs,
+            "plugins": plugged,
             "overlays": len(overlays),
             "migrations": migrations,
         }
@@ -56,9 +62,8 @@ class Migrate:
             raise StepFailed(f"migration {migration.id} failed: {output.last_line()}")
         return migration.id
 
-    async def _fix(self, context: Context) -> int:
+    async def _fix(self, context: Context, openclaw: OpenClaw) -> int:
         deps = context.deps
-        openclaw = deps.openclaw(deps.layout.current)
         for attempt in range(1, ATTEMPTS + 1):
             deps.progress("migrating state (openclaw doctor --fix)")
             output = await openclaw.run(*FIX, timeout_s=deps.config.upgrade.migrate_timeout)

@@ -18,7 +18,6 @@ from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from agent.upgrade.steps.restart import outage, start_and_wait
 from agent.upgrade.steps.snapshot import wait_port_free
-from shared.durable import remove_link, switch_link
 from shared.messages import RedKind
 
 log = structlog.get_logger()
@@ -76,15 +75,10 @@ class RollBack:
         """Only once the snapshot is whole: before that neither link nor state was changed. State first:
         should it fail, the new tree stands on the state that it has migrated, and can start."""
         deps = context.deps
-        previous = None if bookmark.previous is None else deps.tree(bookmark.previous)
-        if previous is not None and not previous.is_dir():
-            raise StepFailed(f"the previous tree {previous} is gone")
+        await deps.installer.can_put_back(context, bookmark)
         deps.progress("restoring state and workspaces")
         kept = await asyncio.to_thread(deps.bookmarks.restore, bookmark)
-        if previous is None:
-            await asyncio.to_thread(remove_link, deps.layout.current)
-        else:
-            await asyncio.to_thread(switch_link, deps.layout.current, previous)
+        await deps.installer.put_back(context, bookmark)
         return kept
 
     async def _leave_something_running(self, context: Context) -> None:
