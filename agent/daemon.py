@@ -15,7 +15,7 @@ from agent.alarm import Alarms
 from agent.api import control_app, reading_app
 from agent.changes import Changes
 from agent.conductor import Conductor
-from agent.config import AgentConfig, parse_static
+from agent.config import AgentConfig, InstallerKind, parse_static
 from agent.layout import Layout
 from agent.membership import Membership
 from agent.openclaw.cli import OpenClaw
@@ -35,10 +35,12 @@ from agent.readiness.probes.running import RunningProbe
 from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
 from agent.reporting import build_report
+from agent.service.compose import Compose, ComposeService
 from agent.service.process import ProcessService
 from agent.store import Store
 from agent.sync import Sync
 from agent.traffic import Traffic
+from agent.trees import Trees
 from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
@@ -82,6 +84,7 @@ class Daemon:
         self._changes = Changes()
         self._directory = Directory()
         self._tools = config.openclaw.tools(layout, account)
+        self._bookmarks = Bookmarks(layout.bookmarks, str(layout.home))
         self._installer = make_installer(config, layout, self._tools)
         self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
         self._progress = ""
@@ -116,7 +119,16 @@ class Daemon:
         await self._fleet.open(stack)
         to_gateway = await stack.enter_async_context(session(per_host=4))
         self._gateway = Gateway(to_gateway, config.gateway.port)
-        self.service = await ProcessService.open(layout.service, self._clock, self._changes.notify)
+        self.service = await self._open_service()
+        self._trees = Trees(
+            config.openclaw,
+            layout,
+            config.gateway.state,
+            self._bookmarks,
+            self.service,
+            self._clock,
+            lambda: self.conductor.record,
+        )
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh()
         self.conductor = Conductor(
@@ -137,6 +149,14 @@ class Daemon:
             self._fleet.releases,
         )
         self._changes.listen(self._sync.changed)
+
+    async def _open_service(self) -> ProcessService | ComposeService:
+        compose = self._config.openclaw.compose
+        if self._config.openclaw.installer is InstallerKind.COMPOSE and compose is not None:
+            client = Compose(compose, self._config.gateway.home, str(self._layout.home))
+            return ComposeService(client, self._clock, self._changes.notify)
+        folder = self._layout.service
+        return await ProcessService.open(folder, self._clock, self._changes.notify)
 
     async def _open_mesh(self) -> None:
         transport = self._fleet.transport
@@ -185,7 +205,8 @@ class Daemon:
             attestors=self._attestor,
             alarm=self._alarms,
             weight=self._traffic,
-            bookmarks=Bookmarks(self._layout.bookmarks, str(self._layout.home)),
+            trees=self._trees,
+            bookmarks=self._bookmarks,
             progress=self._say,
         )
 
@@ -223,6 +244,7 @@ class Daemon:
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
                 ("housekeeping", self._tidy()),
+                ("trees", self._trees.run()),
                 ("sync", self._sync.run()),
                 ("conductor", self.conductor.run()),
                 ("discovery", self._discover(for_peers)),

@@ -67,8 +67,12 @@ class Bookmarks:
 
     def newest(self) -> Bookmark | None:
         """The bookmark that was opened last; None when there is none that can be read."""
+        return max(self.all(), key=lambda each: each.created, default=None)
+
+    def all(self) -> list[Bookmark]:
+        """Those that can be read."""
         found = [self.read(folder.name) for folder in self._root.iterdir() if folder.is_dir()]
-        return max((each for each in found if each), key=lambda each: each.created, default=None)
+        return [each for each in found if each is not None]
 
     def snapshot(self, upgrade: str, folders: list[Path]) -> list[SavedFolder]:
         """Copy and hash. Calling it again after a crash starts the unfinished copies anew.

@@ -68,6 +68,14 @@ class Alarm(Protocol):
     def frozen(self) -> str | None: ...
 
 
+class Store(Protocol):
+    """The trees that this agent shares with others."""
+
+    async def prepare(self, release: str) -> None:
+        """Nobody takes this release's tree from now on, and old ones make room for it."""
+        ...
+
+
 class Weight(Protocol):
     """The share of traffic this node takes: 0 while it is drained, durable."""
 
@@ -93,6 +101,7 @@ class Deps:
     attestors: Attestors
     alarm: Alarm
     weight: Weight
+    trees: Store
     bookmarks: Bookmarks
     progress: Callable[[str], None]
 
