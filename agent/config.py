@@ -99,7 +99,8 @@ class ComposeConfig(Section):
     """Work tree whose tags are releases. The state directory is mounted from `<gateway.home>/.openclaw`."""
     remote: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "origin"
     tag: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9._/-]{0,32}\{version\}[A-Za-z0-9._/-]{0,32}$")
+        str,
+        Field(pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,31})?\{version\}[A-Za-z0-9._/-]{0,32}$"),
     ] = "v{version}"
     files: Annotated[list[str], Field(min_length=1, max_length=8)] = ["docker-compose.yml"]
     """Compose files in the checkout, in order."""

@@ -33,6 +33,7 @@ from shared.command import CHILD_OF, SYSTEM_PATH, run_command
 from shared.durable import sync_directory, wait_for_lock, write_durable
 from shared.errors import BadInputError, RollcallError
 from shared.failpoint import fail_point
+from shared.release import CORE
 from shared.wire import Sha256, Wire
 
 log = structlog.get_logger()
@@ -78,7 +79,7 @@ def may_go(trees: list[Tree], need: Need, keep: int, *, low: bool) -> list[str]:
     needed = need.must | need.wish
     spare = [tree.id for tree in sorted(trees, key=_age) if tree.id not in needed]
     kept = max(0, keep - (len(trees) - len(spare)))
-    return spare[: len(spare) - kept]
+    return spare[: max(0, len(spare) - kept)]
 
 
 def _age(tree: Tree) -> tuple[float, str]:
@@ -200,14 +201,11 @@ class Trees:
 
     def _linked(self) -> set[str]:
         """OpenClaw lends its core to a plugin by a link to the tree itself."""
-        found = set()
-        for pattern in (
-            "*/node_modules/*/node_modules/openclaw",
-            "*/node_modules/*/*/node_modules/openclaw",
-        ):
-            for link in (self._state / "npm" / "projects").glob(pattern):
+        found: set[str] = set()
+        for pattern in ("*/node_modules/*/node_modules", "*/node_modules/@*/*/node_modules"):
+            for modules in (self._state / "npm" / "projects").glob(pattern):
                 with contextlib.suppress(OSError):
-                    found |= set(link.readlink().parts)
+                    found |= set((modules / CORE).readlink().parts)
         return found
 
     def _lease(self, trees: set[str]) -> None:

@@ -83,6 +83,11 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
         (project / "package.json").write_text(json.dumps(draft.package_json()))
         progress(f"resolving openclaw@{request.version} with npm")
         await npm.lock(project)
+        if problem := await npm.lock_problems(project):
+            raise BadInputError(
+                f"core and plugins do not fit together: {problem}",
+                remedy="choose versions of the plugins that are made for this OpenClaw",
+            )
         lock = (project / "package-lock.json").read_bytes()
     _check_lock(lock, draft)
     manifest = draft.model_copy(update={"lock_sha256": sha256_hex(lock)})

@@ -15,8 +15,8 @@ import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Protocol
 
 from shared.canonical import parse_json
 from shared.errors import BadInputError
@@ -98,15 +98,29 @@ def file_digests(source: bytes) -> dict[str, str]:
             for member in archive:
                 file = archive.extractfile(member) if member.isfile() else None
                 if file is not None:
-                    found[_inside(member)] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                    found[_inside(member)] = digest_as_npm(file)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise BadInputError(f"the archive is not an npm tarball: {error}") from error
     return found
 
 
+def digest_as_npm(file: IO[bytes]) -> str:
+    """SHA-256 of a file as npm leaves it: of a script that names its interpreter, npm drops the carriage
+    return at the end of the first line."""
+    digest = hashlib.sha256()
+    chunk = file.read(CHUNK)
+    first, newline, rest = chunk.partition(b"\n")
+    if newline and first.startswith(b"#!") and first.endswith(b"\r"):
+        chunk = first[:-1] + newline + rest
+    while chunk:
+        digest.update(chunk)
+        chunk = file.read(CHUNK)
+    return digest.hexdigest()
+
+
 def _inside(entry: tarfile.TarInfo) -> str:
-    """npm drops the first part of every name, whatever it is called."""
-    return entry.name.partition("/")[2] if entry.isfile() else ""
+    """npm drops the first part of every name, whatever it is called, and parts that are a dot."""
+    return str(PurePosixPath(*PurePosixPath(entry.name).parts[1:])) if entry.isfile() else ""
 
 
 class _Reader(Protocol):

@@ -137,6 +137,12 @@ class Npm:
         output = await self._run(project, "ls", "--depth=0", "--json", timeout_s=QUERY_TIMEOUT_S)
         return output.stdout.decode("utf-8", "replace")[:65536]
 
+    async def lock_problems(self, project: Path) -> str | None:
+        """The same of a lock, before anything is installed from it."""
+        words = ("ls", "--package-lock-only", "--all", "--json")
+        output = await self._run(project, *words, timeout_s=QUERY_TIMEOUT_S)
+        return None if output.code == 0 else _reason(output)
+
     async def list_problems(self, project: Path) -> str | None:
         """What `npm ls --depth=1` complains of: invalid, missing or extraneous packages."""
         output = await self._run(project, "ls", "--depth=1", "--json", timeout_s=QUERY_TIMEOUT_S)
@@ -185,7 +191,7 @@ class Npm:
         output = await self._run(project, *words, timeout_s=timeout_s)
         if output.code != 0:
             how = "did not end in time" if output.timed_out else f"failed ({output.code})"
-            raise CommandError(f"npm {words[0]} {how}: {output.last_line()}")
+            raise CommandError(f"npm {words[0]} {how}: {_reason(output)}")
         return output
 
     async def _run(self, project: Path | None, *words: str, timeout_s: float) -> Output:
@@ -204,3 +210,12 @@ class Npm:
             )
         finally:
             await asyncio.to_thread(shutil.rmtree, home, True)
+
+
+def _reason(output: Output) -> str:
+    """The line that says what is wrong: of a peer conflict npm's last one only names a report."""
+    lines = output.stderr.decode("utf-8", "replace").splitlines()
+    peers = [line.strip() for line in lines if "ERESOLVE" not in line and " peer" in line]
+    if b"ERESOLVE" in output.stderr and peers:
+        return "; ".join(" ".join(line.removeprefix("npm error").split()) for line in peers[:3])[:400]
+    return output.last_line()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from pathlib import Path
 
+from shared.archive import digest_as_npm
 from shared.canonical import parse_json
 from shared.errors import BadInputError, UntrustedError
 from shared.release import CORE
@@ -81,10 +81,18 @@ def _check_folder(
 ) -> None:
     """A package that npm put inside of this one stands for itself; anything else is a part of this one."""
     own = any(each.startswith(f"{path}/") for each in left)
-    if not own and path.rpartition("/")[0].endswith(MODULES) and inside.path.name not in NPM_OWN:
+    if not own and _is_packages_place(path):
         _check_package(inside, contents, depth)
     else:
         _check_files(inside, f"{path}/", left, contents, depth)
+
+
+def _is_packages_place(path: str) -> bool:
+    """`…/node_modules/name` or `…/node_modules/@scope/name`."""
+    parts = path.split("/")
+    if parts[-1] in NPM_OWN or parts[-1].startswith("@"):
+        return False
+    return parts[-2:-1] == [MODULES] or (parts[-3:-2] == [MODULES] and parts[-2].startswith("@"))
 
 
 def _is_npms(path: str, info: os.stat_result) -> bool:
@@ -100,7 +108,7 @@ def _is_npms(path: str, info: os.stat_result) -> bool:
 def _check_file(folder: Folder, name: str, sha256: str) -> None:
     path = folder.path / name
     with open_regular(name, folder.fd, path) as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = digest_as_npm(file)
     if found != sha256:
         raise UntrustedError(f"{path} is not what openclaw.lock fixes")
 

@@ -70,6 +70,8 @@ async def update_and_undo(place: Path) -> None:
     assert read_facts(context.deps.layout.current.resolve()).core == NEW
     assert await installer.drift(context.tree) is None
     assert await installer.openclaw(context.tree).version() == NEW
+    runs = [await old.run("doctor", "--fix", "--non-interactive", timeout_s=300) for _ in range(2)]
+    assert runs[-1].code == 0, runs[-1].last_line()
 
     bookmark = node.bookmark().model_copy(update={"folders": saved})
     await installer.can_put_back(context, bookmark)

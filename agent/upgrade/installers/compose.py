@@ -20,7 +20,7 @@ from agent.service.compose import Compose, ComposedOpenClaw, Image
 from agent.upgrade.bookmark import Bookmark
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.installers.base import Evidence
-from agent.upgrade.installers.staged import link_back, project_files, write_files
+from agent.upgrade.installers.staged import is_current, link_back, project_files, write_files
 from shared.canonical import parse_json
 from shared.command import SYSTEM_PATH, Output, run_command
 from shared.durable import switch_link, write_durable
@@ -70,7 +70,8 @@ class ComposeInstaller:
         before = self._before(context)
         if seal is None or not await asyncio.to_thread(before.exists):
             return None
-        return {"commit": _read_commit(context.tree / COMMIT), "before": _read_commit(before)}
+        commit = await asyncio.to_thread(_read_commit, context.tree / COMMIT)
+        return {"commit": commit, "before": await asyncio.to_thread(_read_commit, before)}
 
     def _before(self, context: Context) -> Path:
         return context.deps.bookmarks.folder(context.record.upgrade) / BEFORE
@@ -141,7 +142,7 @@ class ComposeInstaller:
         return {"commit": commit, "version": version}
 
     async def switched(self, context: Context) -> Evidence | None:
-        if self._layout.current.resolve() != context.tree.resolve():
+        if not await asyncio.to_thread(is_current, context):
             return None
         commit = await asyncio.to_thread(_read_commit, context.tree / COMMIT)
         return {"commit": commit} if await self._head() == commit else None

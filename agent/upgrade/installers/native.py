@@ -29,7 +29,7 @@ from agent.upgrade.installers.nativepackage import (
 )
 from agent.upgrade.installers.nativerecord import make_record, packages_of
 from agent.upgrade.installers.nativerun import judge_update, unfinished_run
-from agent.upgrade.installers.staged import check_single, link_back
+from agent.upgrade.installers.staged import check_single, is_current, link_back
 from shared.canonical import canonical_json, parse_json
 from shared.command import end_marked
 from shared.durable import switch_link, write_durable
@@ -117,7 +117,7 @@ class NativeInstaller:
 
     async def switched(self, context: Context) -> Evidence | None:
         result = self._place(context, DONE)
-        if self._layout.current.resolve() != context.tree.resolve():
+        if not await asyncio.to_thread(is_current, context):
             return None
         if not await asyncio.to_thread(result.exists):
             return None
@@ -150,6 +150,8 @@ class NativeInstaller:
         context.deps.progress("checking every file of the installed package")
         if reason := await asyncio.to_thread(check_contents, self._package, contents, wanted):
             raise StepFailed(reason)
+        if left := await asyncio.to_thread(find_leftovers, self._modules):
+            raise StepFailed(f"OpenClaw's updater has left {left[0]}, so it has not ended")
         return evidence
 
     async def _run(self, context: Context, version: str) -> Evidence:

@@ -27,6 +27,8 @@ CONTENTS = "contents.json"
 MAX_CONTENTS = 64 << 20
 LEFTOVERS = (".openclaw-update-stage-*", ".openclaw.update-stage-*", ".openclaw.package-backup-*")
 OURS = ".openclaw.rollcall-"
+PENDING = ".openclaw-lifecycle-pending"
+"""In core's tarball, and taken away by its first call: whether it is still there says nothing."""
 
 
 class PackageNote(Wire):
@@ -106,6 +108,8 @@ def write_contents(tree: Path, packages: list[LockedPackage]) -> None:
     found: dict[str, dict[str, dict[str, str]]] = {}
     for package in packages:
         digests = file_digests(read_tarball(tree, str(package.integrity)))
+        if package.name == CORE:
+            digests.pop(PENDING, None)
         found.setdefault(package.name, {})[package.version] = digests
     path = tree / CONTENTS
     path.write_text(json.dumps(found, sort_keys=True))

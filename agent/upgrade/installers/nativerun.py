@@ -12,6 +12,7 @@ from shared.command import Output
 
 HANDED_OVER = 75
 MAX_STEPS = 64
+DOCTOR = "openclaw doctor"
 PHASES: Final = {
     "global update": "staged",
     "package-install": "staged",
@@ -21,14 +22,19 @@ PHASES: Final = {
     "global install swap": "switched",
     "package-swap": "switched",
     "post-install-verify": "switched",
-    "openclaw doctor": "migrated",
+    DOCTOR: "migrated",
 }
 """The updater's names for its steps, in the words of our phases; `other` for the rest."""
 
 
 def judge_update(output: Output, version: str) -> Evidence:
     """Evidence of an update that ended well. Raises StepFailed for every other one: a skipped one exits
-    with 0, a failed one can have replaced the package, and one that handed over goes on elsewhere."""
+    with 0, a failed one can have replaced the package, and one that handed over goes on elsewhere.
+
+    An update whose one failed step is Doctor's migration has replaced the package, and `doctor_left` says
+    so: that migration can need a second run (docs/decisions/0004-doctor-fix-runs-twice.md), which the
+    phase after this one makes and judges.
+    """
     if output.timed_out:
         raise StepFailed(f"openclaw update did not end within {output.seconds:.0f} s")
     if output.code == HANDED_OVER:
@@ -37,7 +43,9 @@ def judge_update(output: Output, version: str) -> Evidence:
     if value is None:
         raise StepFailed(f"openclaw update printed no JSON ({output.code}): {output.last_line()}")
     status, after = value.get("status"), _version(value.get("after"))
-    if output.code != 0 or status != "ok":
+    failed = [each for each in _steps(value) if each.get("exitCode") not in (0, None)]
+    left = after == version and [each.get("name") for each in failed] == [DOCTOR]
+    if (output.code != 0 or status != "ok") and not left:
         raise StepFailed(
             f"openclaw update ended with {output.code}, {status}:"
             f" {value.get('reason') or _failed_step(value) or output.last_line()}"
@@ -49,6 +57,7 @@ def judge_update(output: Output, version: str) -> Evidence:
         "before": _version(value.get("before")),
         "after": after,
         "ms": value.get("durationMs"),
+        "doctor_left": left,
         "steps": [_step(each) for each in _steps(value)],
     }
 

@@ -126,8 +126,7 @@ class StagedInstaller:
         return {"tree_sha256": seal.tree_sha256, "files": seal.files, "version": version}
 
     async def switched(self, context: Context) -> Evidence | None:
-        current = self._layout.current
-        here = current.is_symlink() and current.resolve() == context.tree.resolve()
+        here = await asyncio.to_thread(is_current, context)
         return {"tree": context.tree.name} if here else None
 
     async def switch(self, context: Context) -> Evidence:
@@ -159,6 +158,11 @@ def check_single(lock: Lock, release: Release) -> None:
     """Two cores, or two of a plugin, are the split of which nobody knows who runs. Raises StepFailed."""
     if twice := lock.duplicates_of([CORE, *release.manifest.plugins]):
         raise StepFailed(f"{twice[0]} stands more than once in the tree")
+
+
+def is_current(context: Context) -> bool:
+    current = context.deps.layout.current
+    return current.is_symlink() and current.resolve() == context.tree.resolve()
 
 
 def check_previous(context: Context, bookmark: Bookmark) -> None:
