@@ -182,6 +182,7 @@ class ProbeConfig(Section):
     queue_every: Duration = 60.0
     tree_every: Duration = 60.0
     doctor_every: Duration = 3600.0
+    plugins_every: Duration = 3600.0
     red_after: Duration = 10.0
     """How long readiness must have failed before the node calls itself red."""
     unknown_after: Duration = 300.0

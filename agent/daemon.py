@@ -30,6 +30,7 @@ from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.doctor import DoctorProbe
 from agent.readiness.probes.gateway import GatewayProbe
 from agent.readiness.probes.memory import MemoryProbe
+from agent.readiness.probes.plugins import PluginProbe
 from agent.readiness.probes.queue import QueueProbe
 from agent.readiness.probes.running import RunningProbe
 from agent.readiness.probes.tree import TreeProbe
@@ -219,6 +220,7 @@ class Daemon:
             RunningProbe(gateway, current, alive, times.gateway_every),
             DoctorProbe(current, times.doctor_every, self._config.upgrade.doctor_timeout),
             QueueProbe(gateway, current, times.queue_every),
+            PluginProbe(gateway, current, self._layout.current, times.plugins_every),
             DigestProbe(gateway, current, times.queue_every),
             MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
         ]

@@ -217,5 +217,7 @@ def _reason(output: Output) -> str:
     lines = output.stderr.decode("utf-8", "replace").splitlines()
     peers = [line.strip() for line in lines if "ERESOLVE" not in line and " peer" in line]
     if b"ERESOLVE" in output.stderr and peers:
-        return "; ".join(" ".join(line.removeprefix("npm error").split()) for line in peers[:3])[:400]
+        return "; ".join(" ".join(line.removeprefix("npm error").split()) for line in peers[:3])[
+            :400
+        ]
     return output.last_line()

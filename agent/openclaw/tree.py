@@ -19,6 +19,7 @@ from shared.wire import Sha256, Wire
 
 SEAL = "COMPLETE"
 LOCK = "openclaw.lock"
+PLUGINS = "plugins"
 MAX_READ = 16 << 20
 """Of one file of a tree that is parsed: the lock is the largest."""
 
@@ -172,7 +173,7 @@ def read_facts(tree: Path) -> TreeFacts:
         raise UntrustedError(
             f"on disk {CORE} is {core or 'missing'}; openclaw.lock says {lock.version_of(CORE)}"
         )
-    found = {name: package_field(tree, f"node_modules/{name}", "version") for name in seal.plugins}
+    found = {name: _plugin_version(tree, name) for name in seal.plugins}
     wrong = [name for name, version in found.items() if version != lock.version_of(name)]
     if wrong:
         raise UntrustedError(f"plugin {wrong[0]} is not the version in openclaw.lock")
@@ -184,6 +185,12 @@ def read_facts(tree: Path) -> TreeFacts:
         tree_sha256=seal.tree_sha256,
         config_schema=config_schema(tree),
     )
+
+
+def _plugin_version(tree: Path, name: str) -> str | None:
+    """Beside the lock, where the packages themselves are not the agent's to keep."""
+    beside = package_field(tree, f"{PLUGINS}/{name}", "version")
+    return beside or package_field(tree, f"node_modules/{name}", "version")
 
 
 def config_schema(tree: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,8 +70,8 @@ async def move(place: Path) -> None:
             done = await plugins.install(timeout_s=300)
         assert sorted([*done["installed"], *done["kept"]]) == ["discord"]
     log = (place / "gateway.log").open("wb")
-    process = subprocess.Popen(
-        openclaw.argv("gateway", "--port", str(port)),
+    process = await asyncio.create_subprocess_exec(
+        *openclaw.argv("gateway", "--port", str(port)),
         env=openclaw.environment(),
         stdout=log,
         stderr=log,
@@ -82,7 +81,7 @@ async def move(place: Path) -> None:
         await check_running(openclaw, port, release.manifest.openclaw)
     finally:
         os.killpg(process.pid, 9)
-        process.wait()
+        await process.wait()
 
 
 async def check_running(openclaw: OpenClaw, port: int, version: str) -> None:

@@ -22,12 +22,14 @@ from agent.openclaw.tarballs import (
     tarball_name,
 )
 from agent.openclaw.tree import LOCK
+from agent.readiness.probes.plugins import judge_drifts
 from scripts.minifleet.packages import SUPPORT, pack_plugin, pack_standin
 from shared.archive import file_digests
 from shared.canonical import sha256_hex
 from shared.errors import BadInputError, CommandError, UntrustedError
 from shared.lock import Lock, parse_lock
 from shared.npm import Npm, find_tools
+from shared.readiness import CheckStatus
 from shared.release import Artifact, Release, parse_release
 from tests.unit.test_release import manifest
 
@@ -260,3 +262,19 @@ def test_links_in_an_installed_package_are_npms_or_refused(tmp_path: Path) -> No
 def test_the_files_of_a_tarball_are_known_without_unpacking() -> None:
     with pytest.raises(BadInputError):
         file_digests(b"not a tarball")
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        ({}, CheckStatus.PASS),
+        ({"pluginVersionDrift": {"drifts": []}}, CheckStatus.PASS),
+        ({"pluginVersionDrift": {"drifts": [{"packageName": PLUGIN}]}}, CheckStatus.FAIL),
+        ({"pluginVersionDrift": {"drifts": [{"packageName": "@a/by-hand"}]}}, CheckStatus.WARN),
+        ({"pluginVersionDrift": {"drifts": [{"pluginId": "x"}]}}, CheckStatus.WARN),
+    ],
+)
+def test_a_plugin_left_behind_fails_the_node_if_the_release_names_it(
+    status: dict[str, Any], found: CheckStatus
+) -> None:
+    assert judge_drifts(status, {PLUGIN}).status is found

@@ -4,6 +4,7 @@ everything in it, the hash of every file, seal, and a link to where npm keeps pa
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import secrets
@@ -11,11 +12,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from agent.openclaw.tarballs import fetch_tarballs
-from agent.openclaw.tree import LOCK, read_in, read_seal, seal_tree
+from agent.openclaw.tarballs import fetch_tarballs, read_tarball
+from agent.openclaw.tree import LOCK, PLUGINS, read_in, read_seal, seal_tree
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.installers.nativepackage import write_contents
 from agent.upgrade.installers.staged import MODULES, project_files, sweep, write_files
+from shared.archive import read_json_file
 from shared.canonical import sha256_hex
 from shared.durable import sync_directory
 from shared.lock import Lock, LockedPackage, parse_lock
@@ -41,7 +43,8 @@ async def make_record(context: Context, modules: Path) -> None:
         deps.progress("noting every file of the lock")
         packages = fitting(lock).closure([CORE])
         await asyncio.to_thread(write_contents, partial, packages)
-        await asyncio.to_thread(_finish, partial, context.tree, release.id, modules)
+        await asyncio.to_thread(_describe, partial, lock, list(release.manifest.plugins))
+        await asyncio.to_thread(_finish, partial, context, modules)
     finally:
         await asyncio.to_thread(shutil.rmtree, partial, True)
 
@@ -76,9 +79,19 @@ def _allows(words: list[str], this: str) -> bool:
     )
 
 
-def _finish(partial: Path, tree: Path, release: str, modules: Path) -> None:
+def _describe(partial: Path, lock: Lock, plugins: list[str]) -> None:
+    """What each plugin's own package says, for readiness."""
+    tops = {each.path: each for each in lock.packages}
+    for name in plugins:
+        body = read_tarball(partial, str(tops[f"node_modules/{name}"].integrity))
+        about = json.dumps(read_json_file(body)).encode()
+        write_files(partial, {f"{PLUGINS}/{name}/package.json": about})
+
+
+def _finish(partial: Path, context: Context, modules: Path) -> None:
     """The seal covers what is ours; the link leads to what npm keeps, which every update changes."""
-    seal_tree(partial, release, [])
+    release, tree = context.signed(), context.tree
+    seal_tree(partial, release.id, list(release.manifest.plugins))
     (partial / MODULES).symlink_to(modules)
     os.sync()
     shutil.rmtree(tree, ignore_errors=True)
