@@ -121,15 +121,7 @@ class Daemon:
         to_gateway = await stack.enter_async_context(session(per_host=4))
         self._gateway = Gateway(to_gateway, config.gateway.port)
         self.service = await self._open_service()
-        self._trees = Trees(
-            config.openclaw,
-            layout,
-            config.gateway.state,
-            self._bookmarks,
-            self.service,
-            self._clock,
-            lambda: self.conductor.record,
-        )
+        self._trees = self._make_trees()
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh()
         self.conductor = Conductor(
@@ -158,6 +150,17 @@ class Daemon:
             return ComposeService(client, self._clock, self._changes.notify)
         folder = self._layout.service
         return await ProcessService.open(folder, self._clock, self._changes.notify)
+
+    def _make_trees(self) -> Trees:
+        return Trees(
+            self._config.openclaw,
+            self._layout,
+            self._config.gateway.state,
+            self._bookmarks,
+            self.service,
+            self._clock,
+            lambda: self.conductor.record,
+        )
 
     async def _open_mesh(self) -> None:
         transport = self._fleet.transport

@@ -83,11 +83,7 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
         (project / "package.json").write_text(json.dumps(draft.package_json()))
         progress(f"resolving openclaw@{request.version} with npm")
         await npm.lock(project)
-        if problem := await npm.lock_problems(project):
-            raise BadInputError(
-                f"core and plugins do not fit together: {problem}",
-                remedy="choose versions of the plugins that are made for this OpenClaw",
-            )
+        await _check_peers(npm, project)
         lock = (project / "package-lock.json").read_bytes()
     _check_lock(lock, draft)
     manifest = draft.model_copy(update={"lock_sha256": sha256_hex(lock)})
@@ -97,6 +93,15 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
         wheel = request.agent_wheel.read_bytes()
         files[sha256_hex(wheel)] = wheel
     return Frozen(manifest, files)
+
+
+async def _check_peers(npm: Npm, project: Path) -> None:
+    """npm refuses most of what does not fit while it resolves; this finds what it let through."""
+    if problem := await npm.lock_problems(project):
+        raise BadInputError(
+            f"core and plugins do not fit together: {problem}",
+            remedy="choose versions of the plugins that are made for this OpenClaw",
+        )
 
 
 def _check_lock(raw: bytes, draft: ReleaseManifest) -> None:

@@ -74,9 +74,9 @@ async def update_and_undo(place: Path) -> None:
     assert runs[-1].code == 0, runs[-1].last_line()
 
     bookmark = node.bookmark().model_copy(update={"folders": saved})
-    await installer.can_put_back(context, bookmark)
+    await installer.can_put_back(context.deps, bookmark)
     node.bookmarks.restore(bookmark)
-    await installer.put_back(context, bookmark)
+    await installer.put_back(context.deps, bookmark)
     assert await old.version() == OLD
     lint = await old.run("doctor", "--lint", "--json", "--severity-min", "error", timeout_s=120)
     assert lint.code == 0, lint.stdout.decode()[-2000:]

@@ -150,10 +150,10 @@ async def test_up_and_back_again_to_the_commit_that_was_there(site: Site) -> Non
 
     bookmark = site.node.bookmark("u1", first.tree.name).model_copy(update={"folders": saved})
     await service.stop(5)
-    await installer_of(made).can_put_back(made, bookmark)
+    await installer_of(made).can_put_back(made.deps, bookmark)
     await asyncio.to_thread(site.node.bookmarks.restore, bookmark)
     for _ in range(2):
-        await installer_of(made).put_back(made, bookmark)
+        await installer_of(made).put_back(made.deps, bookmark)
     await service.start(made.deps.service_spec())
     assert await answers(site.port, first) == OLD
     assert await asyncio.to_thread(site.head) == old_head

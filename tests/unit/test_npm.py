@@ -13,8 +13,8 @@ import pytest
 
 from agent.layout import Layout
 from shared.account import Account
-from shared.command import run_command
-from shared.errors import ConfigError, UntrustedError
+from shared.command import Output, run_command
+from shared.errors import CommandError, ConfigError, UntrustedError
 from shared.npm import NodeTools, Npm, find_tools
 from shared.scratch import USER_RC, make_scratch, read_npmrc, sweep_scratch
 from tests.support.cage import caged_tools, home_of, needs_root, open_place
@@ -123,3 +123,40 @@ async def test_only_listed_install_scripts_run(tmp_path: Path) -> None:
     assert list(project.rglob("ran")) == []
     await npm.run_scripts(project, ["listed"])
     assert list(project.rglob("ran")) == [project / "node_modules" / "listed" / "ran"]
+
+
+class Restless(Npm):
+    """An npm whose lock differs each time, or not any more after `still` runs."""
+
+    def __init__(self, still: int) -> None:
+        super().__init__(find_tools())
+        self.still, self.runs = still, 0
+
+    async def _must(self, project: Path | None, *words: str, timeout_s: float) -> Output:
+        assert project is not None
+        self.runs += 1
+        body = str(min(self.runs, self.still)).encode()
+        await asyncio.to_thread((project / "package-lock.json").write_bytes, body)
+        return Output(words, 0, b"", b"", 0.0)
+
+
+async def test_a_lock_is_resolved_until_it_stands_still(tmp_path: Path) -> None:
+    """For plugins that bundle their dependencies the first lock is one that `npm ci` refuses."""
+    npm = Restless(still=2)
+    await npm.lock(tmp_path)
+    assert npm.runs == 3
+    with pytest.raises(CommandError, match="differently each time"):
+        await Restless(still=99).lock(tmp_path)
+
+
+async def test_a_peer_conflict_is_told_by_the_packages_that_conflict(tmp_path: Path) -> None:
+    for name, peers in (("a", {}), ("b", {"a": "2.0.0"})):
+        folder = tmp_path / name
+        folder.mkdir()
+        package = {"name": name, "version": "1.0.0", "peerDependencies": peers}
+        (folder / "package.json").write_text(json.dumps(package))
+    wanted = {"a": "file:./a", "b": "file:./b"}
+    package = {"name": "x", "private": True, "dependencies": wanted}
+    (tmp_path / "package.json").write_text(json.dumps(package))
+    with pytest.raises(CommandError, match=r'peer a@"2\.0\.0" from b'):
+        await Npm(find_tools()).lock(tmp_path)

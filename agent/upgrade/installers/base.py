@@ -9,7 +9,7 @@ from agent.openclaw.cli import OpenClaw
 
 if TYPE_CHECKING:
     from agent.upgrade.bookmark import Bookmark
-    from agent.upgrade.context import Context
+    from agent.upgrade.context import Context, Deps
 
 Evidence = dict[str, Any]
 
@@ -39,11 +39,11 @@ class Installer(Protocol):
         """Put the new release in place. The gateway is stopped, and its state has been copied."""
         ...
 
-    async def can_put_back(self, context: Context, bookmark: Bookmark) -> None:
+    async def can_put_back(self, deps: Deps, bookmark: Bookmark) -> None:
         """Raises StepFailed when what ran before is gone; asked before anything is undone."""
         ...
 
-    async def put_back(self, context: Context, bookmark: Bookmark) -> None:
+    async def put_back(self, deps: Deps, bookmark: Bookmark) -> None:
         """What ran before stands in place again; without the network. The state is back already."""
         ...
 

@@ -18,7 +18,7 @@ from agent.openclaw.cli import OpenClaw
 from agent.openclaw.tree import SEAL, read_in, read_seal, seal_tree
 from agent.service.compose import Compose, ComposedOpenClaw, Image
 from agent.upgrade.bookmark import Bookmark
-from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.context import Context, Deps, StepFailed
 from agent.upgrade.installers.base import Evidence
 from agent.upgrade.installers.staged import is_current, link_back, project_files, write_files
 from shared.canonical import parse_json
@@ -178,24 +178,24 @@ class ComposeInstaller:
         if image is not None and not await asyncio.to_thread(path.exists):
             await asyncio.to_thread(write_durable, path, image.canonical())
 
-    async def _name_image(self, bookmark: Bookmark, context: Context) -> None:
-        path = context.deps.bookmarks.folder(bookmark.upgrade) / IMAGE
+    async def _name_image(self, deps: Deps, bookmark: Bookmark) -> None:
+        path = deps.bookmarks.folder(bookmark.upgrade) / IMAGE
         if await asyncio.to_thread(path.exists):
             image = Image.from_bytes(await asyncio.to_thread(path.read_bytes))
             await self.compose.name_image(image)
 
-    async def can_put_back(self, context: Context, bookmark: Bookmark) -> None:
-        before = context.deps.bookmarks.folder(bookmark.upgrade) / BEFORE
+    async def can_put_back(self, deps: Deps, bookmark: Bookmark) -> None:
+        before = deps.bookmarks.folder(bookmark.upgrade) / BEFORE
         commit = await asyncio.to_thread(_read_commit, before)
         if (await self._run("cat-file", "-e", f"{commit}^{{commit}}")).code != 0:
             raise StepFailed(f"{self._config.checkout} has no commit {commit[:12]} any more")
 
-    async def put_back(self, context: Context, bookmark: Bookmark) -> None:
+    async def put_back(self, deps: Deps, bookmark: Bookmark) -> None:
         """`up -d` of the start that follows makes the old container out of the old images."""
-        before = context.deps.bookmarks.folder(bookmark.upgrade) / BEFORE
+        before = deps.bookmarks.folder(bookmark.upgrade) / BEFORE
         await self._checkout(await asyncio.to_thread(_read_commit, before))
-        await self._name_image(bookmark, context)
-        await link_back(context, bookmark)
+        await self._name_image(deps, bookmark)
+        await link_back(deps, bookmark)
 
     async def _git(self, *words: str, timeout_s: float = GIT_TIMEOUT_S) -> Output:
         output = await self._run(*words, timeout_s=timeout_s)

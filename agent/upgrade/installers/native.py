@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
-from typing import Any
 
 from agent.config import NativeConfig
 from agent.layout import Layout
@@ -18,7 +17,7 @@ from agent.openclaw.cli import OpenClaw
 from agent.openclaw.registry import aimed_at_lock
 from agent.openclaw.tree import LOCK, core_version, read_in, read_seal
 from agent.upgrade.bookmark import Bookmark
-from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.context import Context, Deps, StepFailed
 from agent.upgrade.installers.base import Evidence
 from agent.upgrade.installers.nativepackage import (
     PackageCopy,
@@ -92,7 +91,7 @@ class NativeInstaller:
             raise StepFailed("the copy of the installed package is gone again")
         return found
 
-    def _copy(self, deps: Any, upgrade: str) -> PackageCopy:
+    def _copy(self, deps: Deps, upgrade: str) -> PackageCopy:
         return PackageCopy(
             deps.bookmarks.folder(upgrade), self._config.prefix, str(self._layout.home)
         )
@@ -174,12 +173,12 @@ class NativeInstaller:
         fail_point("native.updated")
         return judge_update(output, version)
 
-    async def can_put_back(self, context: Context, bookmark: Bookmark) -> None:
-        if await asyncio.to_thread(self._copy(context.deps, bookmark.upgrade).read) is None:
+    async def can_put_back(self, deps: Deps, bookmark: Bookmark) -> None:
+        if await asyncio.to_thread(self._copy(deps, bookmark.upgrade).read) is None:
             raise StepFailed("the copy of the package that ran before is gone")
 
-    async def put_back(self, context: Context, bookmark: Bookmark) -> None:
-        copy = self._copy(context.deps, bookmark.upgrade)
+    async def put_back(self, deps: Deps, bookmark: Bookmark) -> None:
+        copy = self._copy(deps, bookmark.upgrade)
         await asyncio.to_thread(copy.put_back)
         await asyncio.to_thread(remove_leftovers, self._modules)
-        await link_back(context, bookmark)
+        await link_back(deps, bookmark)

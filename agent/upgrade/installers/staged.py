@@ -20,7 +20,7 @@ from agent.openclaw.handover import hand_over, lend
 from agent.openclaw.tarballs import fetch_tarballs
 from agent.openclaw.tree import LOCK, read_in, read_seal, seal_tree, verify_tree
 from agent.upgrade.bookmark import Bookmark
-from agent.upgrade.context import Context, StepFailed
+from agent.upgrade.context import Context, Deps, StepFailed
 from agent.upgrade.installers.base import Evidence
 from shared.account import Account
 from shared.archive import check_archive
@@ -133,11 +133,11 @@ class StagedInstaller:
         await asyncio.to_thread(switch_link, self._layout.current, context.tree)
         return {"tree": context.tree.name}
 
-    async def can_put_back(self, context: Context, bookmark: Bookmark) -> None:
-        check_previous(context, bookmark)
+    async def can_put_back(self, deps: Deps, bookmark: Bookmark) -> None:
+        check_previous(deps, bookmark)
 
-    async def put_back(self, context: Context, bookmark: Bookmark) -> None:
-        await link_back(context, bookmark)
+    async def put_back(self, deps: Deps, bookmark: Bookmark) -> None:
+        await link_back(deps, bookmark)
 
 
 async def project_files(context: Context, release: Release) -> dict[str, bytes]:
@@ -165,18 +165,18 @@ def is_current(context: Context) -> bool:
     return current.is_symlink() and current.resolve() == context.tree.resolve()
 
 
-def check_previous(context: Context, bookmark: Bookmark) -> None:
-    previous = None if bookmark.previous is None else context.deps.tree(bookmark.previous)
+def check_previous(deps: Deps, bookmark: Bookmark) -> None:
+    previous = None if bookmark.previous is None else deps.tree(bookmark.previous)
     if previous is not None and not previous.is_dir():
         raise StepFailed(f"the previous tree {previous} is gone")
 
 
-async def link_back(context: Context, bookmark: Bookmark) -> None:
-    current = context.deps.layout.current
+async def link_back(deps: Deps, bookmark: Bookmark) -> None:
+    current = deps.layout.current
     if bookmark.previous is None:
         await asyncio.to_thread(remove_link, current)
     else:
-        await asyncio.to_thread(switch_link, current, context.deps.tree(bookmark.previous))
+        await asyncio.to_thread(switch_link, current, deps.tree(bookmark.previous))
 
 
 async def _wait_for_turn(context: Context, path: Path) -> IO[bytes]:

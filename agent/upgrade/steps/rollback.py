@@ -75,10 +75,10 @@ class RollBack:
         """Only once the snapshot is whole: before that neither link nor state was changed. State first:
         should it fail, the new tree stands on the state that it has migrated, and can start."""
         deps = context.deps
-        await deps.installer.can_put_back(context, bookmark)
+        await deps.installer.can_put_back(deps, bookmark)
         deps.progress("restoring state and workspaces")
         kept = await asyncio.to_thread(deps.bookmarks.restore, bookmark)
-        await deps.installer.put_back(context, bookmark)
+        await deps.installer.put_back(deps, bookmark)
         return kept
 
     async def _leave_something_running(self, context: Context) -> None:
