@@ -111,6 +111,7 @@ class Conductor:
             await self._deps.service.stop(self._deps.config.gateway.stop_timeout)
             if bookmark.folders:
                 await asyncio.to_thread(self._deps.snapshots.restore, bookmark)
+                await self._deps.installer.put_back(self._deps, bookmark)
             await self._deps.weight.set(bookmark.weight)
             release = bookmark.previous
         if release is not None and (self._layout.releases / release).is_dir():

@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from shared.account import Account
 from shared.durations import Duration
 from shared.errors import ConfigError
 from shared.npm import NodeTools
+from shared.sizes import Watermark, WatermarkText
 from shared.wire import NodeName
 
 GIB = 1 << 30
@@ -112,7 +113,63 @@ class ServiceConfig(Section):
         return self
 
 
+class InstallerKind(StrEnum):
+    STAGED = "staged"
+    NATIVE = "native"
+    COMPOSE = "compose"
+
+
+class NativeConfig(Section):
+    """For `installer = "native"`: OpenClaw installed with `npm install -g` and updated by itself."""
+
+    prefix: Path
+    """npm's global prefix; the package is in `<prefix>/lib/node_modules/openclaw`."""
+    update_timeout: Duration = 1800.0
+
+
+class ComposeConfig(Section):
+    """For `installer = "compose"`: a git checkout of OpenClaw with its docker compose files."""
+
+    checkout: Path
+    """Work tree whose tags are releases. The state directory is mounted from `<gateway.home>/.openclaw`."""
+    remote: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "origin"
+    tag: Annotated[
+        str,
+        Field(pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,31})?\{version\}[A-Za-z0-9._/-]{0,32}$"),
+    ] = "v{version}"
+    files: Annotated[list[str], Field(min_length=1, max_length=8)] = ["docker-compose.yml"]
+    """Compose files in the checkout, in order."""
+    env_file: Path | None = None
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "openclaw"
+    gateway: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")] = "openclaw-gateway"
+    """The service that is the gateway."""
+    command: Annotated[list[str], Field(min_length=1, max_length=8)] = ["node", "openclaw.mjs"]
+    """OpenClaw's command line in the gateway's container."""
+    images: Literal["pull", "build", "none"] = "pull"
+    """How the images of a tag come about."""
+    docker: Path = Path("/usr/bin/docker")
+    git: Path = Path("/usr/bin/git")
+    fetch_timeout: Duration = 600.0
+    up_timeout: Duration = 1800.0
+
+    @field_validator("files")
+    @classmethod
+    def _are_inside(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if Path(name).is_absolute() or ".." in Path(name).parts or name.startswith("-"):
+                raise ValueError(f"{name!r} is not a file in the checkout")
+        return names
+
+
 class OpenClawConfig(Section):
+    installer: InstallerKind = InstallerKind.STAGED
+    """How releases are put in place: docs/decisions/0015-installers.md."""
+    native: NativeConfig | None = None
+    compose: ComposeConfig | None = None
+    keep_trees: int = Field(default=3, ge=2, le=100)
+    """How many releases stay in the store, those among them that may not go."""
+    disk_watermark: WatermarkText = Watermark(percent=10)
+    """Below this much free space on the store's disk nothing stays but what must: `"10%"`, `"20GiB"`."""
     node: Path
     npm: Path
     """npm's own script, `…/lib/node_modules/npm/bin/npm-cli.js`."""
@@ -123,6 +180,16 @@ class OpenClawConfig(Section):
     """npm's configuration. None is read but this one: no user's, no global one, no project's."""
     store: Path | None = None
     """Where staged releases are kept; `<home>/releases` when absent. Agents on one host may share it."""
+
+    @model_validator(mode="after")
+    def _has_its_section(self) -> OpenClawConfig:
+        for kind, section in (
+            (InstallerKind.NATIVE, self.native),
+            (InstallerKind.COMPOSE, self.compose),
+        ):
+            if self.installer is kind and section is None:
+                raise ValueError(f'installer = "{kind}" needs [openclaw.{kind}]')
+        return self
 
     def tools(self, layout: Layout, account: Account | None) -> NodeTools:
         """For the agent of this home."""
@@ -150,6 +217,7 @@ class ProbeConfig(Section):
     queue_every: Duration = 60.0
     tree_every: Duration = 60.0
     doctor_every: Duration = 3600.0
+    plugins_every: Duration = 3600.0
     red_after: Duration = 10.0
     """How long readiness must have failed before the node calls itself red."""
     unknown_after: Duration = 300.0

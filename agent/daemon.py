@@ -37,6 +37,7 @@ from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.doctor import DoctorProbe
 from agent.readiness.probes.gateway import GatewayProbe
 from agent.readiness.probes.memory import MemoryProbe
+from agent.readiness.probes.plugins import PluginProbe
 from agent.readiness.probes.queue import QueueProbe
 from agent.readiness.probes.running import RunningProbe
 from agent.readiness.probes.tree import TreeProbe
@@ -49,9 +50,11 @@ from agent.standing import Outlook
 from agent.store import Store
 from agent.sync import Sync
 from agent.traffic import Traffic
+from agent.trees import Trees
 from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks, Keeping
 from agent.upgrade.context import Deps
+from agent.upgrade.installers.factory import make_installer
 from agent.upgrade.journal import Journal
 from agent.upgrade.keeper import Keeper
 from agent.upgrade.snapshots import Snapshots
@@ -95,6 +98,8 @@ class Daemon:
         self._changes = Changes()
         self._directory = Directory()
         self._tools = config.openclaw.tools(layout, account)
+        self._snapshots = Snapshots(Bookmarks(layout.bookmarks), str(layout.home))
+        self._installer = make_installer(config, layout, self._tools)
         self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
@@ -131,6 +136,7 @@ class Daemon:
         self.service = await choose_service(
             config, layout, self._account, self._clock, self._changes.notify, self._host
         )
+        self._trees = self._make_trees()
         self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
         await self._open_mesh()
         self._open_upgrade()
@@ -199,6 +205,17 @@ class Daemon:
         peers = self._trust.peer_names()
         return self._sync.connected or any(self._directory.how(name) for name in peers)
 
+    def _make_trees(self) -> Trees:
+        return Trees(
+            self._config.openclaw,
+            self._layout,
+            self._config.gateway.state,
+            self._snapshots.bookmarks,
+            self.service,
+            self._clock,
+            lambda: self.conductor.record,
+        )
+
     async def _open_mesh(self) -> None:
         transport = self._fleet.transport
         self.mesh = Mesh(
@@ -238,6 +255,7 @@ class Daemon:
             clock=self._clock,
             tools=self._tools,
             npm=Npm(self._tools),
+            installer=self._installer,
             service=self.service,
             gateway=self._gateway,
             readiness=self.monitor,
@@ -245,7 +263,8 @@ class Daemon:
             attestors=self._attestor,
             alarm=self._alarms,
             weight=self._traffic,
-            snapshots=Snapshots(Bookmarks(self._layout.bookmarks), str(self._layout.home)),
+            trees=self._trees,
+            snapshots=self._snapshots,
             progress=self._say,
         )
 
@@ -253,11 +272,12 @@ class Daemon:
         times, limits = self._config.probes, self._config.guards
         gateway, current, alive = self._gateway, self._installed, self.service.alive
         return [
-            TreeProbe(self._layout.current, times.tree_every),
+            TreeProbe(self._layout.current, times.tree_every, self._installer.drift),
             GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
             RunningProbe(gateway, current, alive, times.gateway_every),
             DoctorProbe(current, times.doctor_every, self._config.upgrade.doctor_timeout),
             QueueProbe(gateway, current, times.queue_every),
+            PluginProbe(gateway, current, self._layout.current, times.plugins_every),
             DigestProbe(gateway, current, times.queue_every),
             MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
         ]
@@ -266,7 +286,7 @@ class Daemon:
         current = self._layout.current
         if not current.exists():
             return None
-        return OpenClaw(self._tools, current, self._config.gateway.home)
+        return self._installer.openclaw(current)
 
     async def run(self, on_ready: Callable[[dict[str, str]], None]) -> None:
         """Recover, then serve; `on_ready` is told the addresses once the doors are open.
@@ -284,6 +304,7 @@ class Daemon:
                 ("certificate", self._fleet.renewal.run()),
                 ("housekeeping", self._tidy()),
                 ("outlook", self._outlook.run()),
+                ("trees", self._trees.run()),
                 ("sync", self._sync.run()),
                 ("health", self._health.run()),
                 ("conductor", self.conductor.run()),

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.archive import check_archive
-from shared.canonical import parse_json, sha256_hex
+from shared.archive import check_archive, read_json_file
+from shared.canonical import sha256_hex
 from shared.errors import BadInputError
 from shared.lock import parse_lock
 from shared.npm import Npm
@@ -90,6 +89,7 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
         (project / "package.json").write_text(json.dumps(draft.package_json()))
         progress(f"resolving openclaw@{request.version} with npm")
         await npm.lock(project)
+        await _check_peers(npm, project)
         lock = (project / "package-lock.json").read_bytes()
     _check_lock(lock, draft)
     manifest = draft.model_copy(update={"lock_sha256": sha256_hex(lock)})
@@ -97,6 +97,15 @@ async def freeze(request: Request, npm: Npm, now: float, progress: Callable[[str
     files.update({sha256_hex(body): body for body in tarballs.values()})
     files.update({sha256_hex(body): body for body in wheels.values()})
     return Frozen(manifest, files)
+
+
+async def _check_peers(npm: Npm, project: Path) -> None:
+    """npm refuses most of what does not fit while it resolves; this finds what it let through."""
+    if problem := await npm.lock_problems(project):
+        raise BadInputError(
+            f"core and plugins do not fit together: {problem}",
+            remedy="choose versions of the plugins that are made for this OpenClaw",
+        )
 
 
 def _check_lock(raw: bytes, draft: ReleaseManifest) -> None:
@@ -180,7 +189,7 @@ def _dependencies(request: Request) -> dict[str, str]:
 
 def _plugin_versions(request: Request) -> dict[str, str]:
     packed = {
-        name: str(read_package(path).get("version"))
+        name: str(read_json_file(path).get("version"))
         for name, path in request.artifacts.items()
         if name != CORE
     }
@@ -196,25 +205,10 @@ class _About:
 async def _about(request: Request, npm: Npm) -> _About:
     """Node engine and schema versions: both readable before anything is installed."""
     if CORE in request.artifacts:
-        package = read_package(request.artifacts[CORE])
+        package = read_json_file(request.artifacts[CORE])
         engines, own = package.get("engines", {}), package.get(CORE, {})
         engine, schema = engines.get("node", "*"), own.get("schemaVersions")
     else:
         seen = await npm.view(CORE, request.version, "openclaw.schemaVersions", "engines.node")
         engine, schema = seen.get("engines.node", "*"), seen.get("openclaw.schemaVersions")
     return _About(str(engine), SchemaVersions.from_value(schema or {}))
-
-
-def read_package(tarball: Path) -> dict[str, Any]:
-    """package.json inside an npm tarball, read without unpacking anything to disk."""
-    try:
-        with tarfile.open(tarball, "r:gz") as archive:
-            member = archive.getmember("package/package.json")
-            file = archive.extractfile(member) if member.isfile() else None
-            raw = file.read(1 << 20) if file is not None else b""
-    except (tarfile.TarError, KeyError, OSError, EOFError) as error:
-        raise BadInputError(f"{tarball} is not an npm tarball: {error}") from error
-    value = parse_json(raw)
-    if not isinstance(value, dict):
-        raise BadInputError(f"{tarball}: package.json is not an object")
-    return value

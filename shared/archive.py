@@ -8,19 +8,22 @@ be read in two ways is refused and not interpreted.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import tarfile
 import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Protocol
 
+from shared.canonical import parse_json
 from shared.errors import BadInputError
 
 MAX_ENTRIES = 20_000
 MAX_UNPACKED = 512 << 20
+MAX_JSON_FILE = 1 << 20
 MAX_NAME = 1024
 MAX_DEPTH = 32
 MAX_EXTENDED = 64 << 10
@@ -63,6 +66,61 @@ def check_archive(source: bytes | Path, limits: Limits | None = None) -> None:
         raise BadInputError(f"{name} is not an npm tarball: {error}") from error
     if names.top is None:
         raise BadInputError(f"{name} is empty")
+
+
+def read_json_file(source: bytes | Path, name: str = "package.json") -> dict[str, Any]:
+    """A JSON object at the top of an npm tarball, read without unpacking anything to disk. Raises
+    BadInputError."""
+    shown = source.name if isinstance(source, Path) else "the archive"
+    try:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as raw,
+            tarfile.open(fileobj=raw, mode="r:gz") as archive,
+        ):
+            member = next(each for each in archive if _inside(each) == name)
+            file = archive.extractfile(member)
+            text = file.read(MAX_JSON_FILE) if file is not None else b""
+    except StopIteration:
+        raise BadInputError(f"{shown} holds no {name}") from None
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise BadInputError(f"{shown} is not an npm tarball: {error}") from error
+    value = parse_json(text, max_bytes=MAX_JSON_FILE, max_depth=64)
+    if not isinstance(value, dict):
+        raise BadInputError(f"{shown}: {name} is not an object")
+    return value
+
+
+def file_digests(source: bytes) -> dict[str, str]:
+    """SHA-256 of every regular file in an npm tarball, by the path that npm gives it. Raises BadInputError."""
+    found: dict[str, str] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(source), mode="r:gz") as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.isfile() else None
+                if file is not None:
+                    found[_inside(member)] = digest_as_npm(file)
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise BadInputError(f"the archive is not an npm tarball: {error}") from error
+    return found
+
+
+def digest_as_npm(file: IO[bytes]) -> str:
+    """SHA-256 of a file as npm leaves it: of a script that names its interpreter, npm drops the carriage
+    return at the end of the first line."""
+    digest = hashlib.sha256()
+    chunk = file.read(CHUNK)
+    first, newline, rest = chunk.partition(b"\n")
+    if newline and first.startswith(b"#!") and first.endswith(b"\r"):
+        chunk = first[:-1] + newline + rest
+    while chunk:
+        digest.update(chunk)
+        chunk = file.read(CHUNK)
+    return digest.hexdigest()
+
+
+def _inside(entry: tarfile.TarInfo) -> str:
+    """npm drops the first part of every name, whatever it is called, and parts that are a dot."""
+    return str(PurePosixPath(*PurePosixPath(entry.name).parts[1:])) if entry.isfile() else ""
 
 
 class _Reader(Protocol):

@@ -130,10 +130,16 @@ def kill_group(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
 def end_children_of(home: str) -> int:
     """Kill what an earlier agent of this home had running when it was killed: its children lead their
     own sessions, and would go on writing under the feet of the next one. Blocking."""
+    return end_marked(CHILD_OF, home)
+
+
+def end_marked(variable: str, value: str) -> int:
+    """Kill every process but this one that has `variable=value` in its environment: also helpers that
+    a command has left behind. Returns how many there were. Blocking."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(CHILD_OF) == home and process.pid != os.getpid():
+            if process.environ().get(variable) == value and process.pid != os.getpid():
                 process.kill()
                 found.append(process)
     psutil.wait_procs(found, timeout=KILL_WAIT_S)

@@ -19,6 +19,14 @@ class LockedPackage(Wire):
     integrity: str | None
     optional: bool
     bundled: bool
+    """Its bytes come inside the package above it, and are fixed by that one's integrity."""
+    needs: list[str] = []
+    """Names of what it depends on, optional and peer dependencies among them."""
+    os: list[str] = []
+    cpu: list[str] = []
+    """Where npm installs it, in Node's words; everywhere when empty."""
+    local: str | None = None
+    """The artifact of the release that it is, relative to the tree; None for one of the registry."""
 
     @property
     def name(self) -> str:
@@ -35,10 +43,35 @@ class Lock(Wire):
                 return package.version
         raise BadInputError(f"the lock has no {name} at its top")
 
+    def closure(self, names: list[str]) -> list[LockedPackage]:
+        """The named packages at the top and all that they need, without core and without what lies
+        inside of another package: everything that npm fetches to install them elsewhere."""
+        by_path = {package.path: package for package in self.packages}
+        found: dict[str, LockedPackage] = {}
+        ahead = [f"node_modules/{name}" for name in reversed(names)]
+        while ahead:
+            path = ahead.pop()
+            if path in found or path not in by_path:
+                continue
+            found[path] = by_path[path]
+            ahead += [at for name in found[path].needs if (at := _nearest(by_path, path, name))]
+        return [package for package in found.values() if package.integrity is not None]
+
     def duplicates_of(self, names: list[str]) -> list[str]:
         """Core and plugins must each stand once: two cores are the split that seed 000 warns of."""
         counts = Counter(package.name for package in self.packages)
         return [name for name in names if counts[name] > 1]
+
+
+def _nearest(by_path: dict[str, LockedPackage], path: str, name: str) -> str | None:
+    """Where Node finds `name` from a package: its own node_modules, then each one above."""
+    while name != CORE:
+        if f"{path}/node_modules/{name}" in by_path:
+            return f"{path}/node_modules/{name}"
+        if "/node_modules/" not in path:
+            return f"node_modules/{name}"
+        path = path.rsplit("/node_modules/", 1)[0]
+    return None
 
 
 def parse_lock(raw: bytes) -> Lock:
@@ -72,4 +105,19 @@ def _package(path: str, entry: Any) -> LockedPackage:
         integrity=integrity,
         optional=bool(entry.get("optional") or entry.get("peer")),
         bundled=bundled,
+        needs=_needs(entry),
+        os=_words(entry, "os"),
+        cpu=_words(entry, "cpu"),
+        local=resolved.removeprefix("file:") or None,
     )
+
+
+def _words(entry: dict[str, Any], key: str) -> list[str]:
+    value = entry.get(key)
+    return [str(each) for each in value] if isinstance(value, list) else []
+
+
+def _needs(entry: dict[str, Any]) -> list[str]:
+    kinds = ("dependencies", "optionalDependencies", "peerDependencies")
+    named = [entry[kind] for kind in kinds if isinstance(entry.get(kind), dict)]
+    return sorted({name for each in named for name in each})

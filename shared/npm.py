@@ -19,6 +19,7 @@ from shared.scratch import GLOBAL_RC, USER_RC, make_scratch, refuse_project_rc
 
 INSTALL_TIMEOUT_S = 1200.0
 QUERY_TIMEOUT_S = 120.0
+LOCK_RUNS = 5
 _QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=warn")
 
 
@@ -96,18 +97,29 @@ def _wheel_folder() -> Path | None:
 
 class Npm:
     def __init__(self, tools: NodeTools) -> None:
-        self._tools = tools
+        self.tools = tools
 
     async def lock(self, project: Path) -> None:
-        """Resolve `project/package.json` into a package-lock.json without registry addresses."""
-        await self._must(
-            project,
-            "install",
-            "--package-lock-only",
-            "--ignore-scripts",
-            "--omit-lockfile-registry-resolved",
-            timeout_s=INSTALL_TIMEOUT_S,
-        )
+        """Resolve `project/package.json` into a package-lock.json without registry addresses.
+
+        Again until nothing changes any more: for a package that bundles its dependencies, npm's first
+        answer lacks packages that its own `npm ci` then misses. Raises CommandError when it never ends.
+        """
+        path, before = project / "package-lock.json", b""
+        for _ in range(LOCK_RUNS):
+            await self._must(
+                project,
+                "install",
+                "--package-lock-only",
+                "--ignore-scripts",
+                "--omit-lockfile-registry-resolved",
+                timeout_s=INSTALL_TIMEOUT_S,
+            )
+            after = await asyncio.to_thread(path.read_bytes)
+            if after == before:
+                return
+            before = after
+        raise CommandError(f"npm resolved {project / 'package.json'} differently each time")
 
     async def install_locked(self, project: Path) -> None:
         """Exactly what package-lock.json says, every tarball checked against its integrity hash.
@@ -124,6 +136,12 @@ class Npm:
         """`npm ls --depth=0`, kept as evidence."""
         output = await self._run(project, "ls", "--depth=0", "--json", timeout_s=QUERY_TIMEOUT_S)
         return output.stdout.decode("utf-8", "replace")[:65536]
+
+    async def lock_problems(self, project: Path) -> str | None:
+        """The same of a lock, before anything is installed from it."""
+        words = ("ls", "--package-lock-only", "--all", "--json")
+        output = await self._run(project, *words, timeout_s=QUERY_TIMEOUT_S)
+        return None if output.code == 0 else _reason(output)
 
     async def list_problems(self, project: Path) -> str | None:
         """What `npm ls --depth=1` complains of: invalid, missing or extraneous packages."""
@@ -159,16 +177,26 @@ class Npm:
         first = listing[0] if isinstance(listing, list) else next(iter(listing.values()))
         return destination / str(first["filename"]).replace("@", "").replace("/", "-")
 
-    async def _must(self, project: Path, *words: str, timeout_s: float) -> Output:
+    async def fetch(self, specs: list[str], destination: Path) -> None:
+        """The tarballs of exact `name@version`s, as the registry has them, into an empty folder."""
+        words = (
+            "pack",
+            "--ignore-scripts",
+            "--prefer-offline",
+            f"--pack-destination={destination}",
+        )
+        await self._must(None, *words, *specs, timeout_s=INSTALL_TIMEOUT_S)
+
+    async def _must(self, project: Path | None, *words: str, timeout_s: float) -> Output:
         output = await self._run(project, *words, timeout_s=timeout_s)
         if output.code != 0:
             how = "did not end in time" if output.timed_out else f"failed ({output.code})"
-            raise CommandError(f"npm {words[0]} {how}: {output.last_line()}")
+            raise CommandError(f"npm {words[0]} {how}: {_reason(output)}")
         return output
 
     async def _run(self, project: Path | None, *words: str, timeout_s: float) -> Output:
         """Without a project npm works in its scratch home."""
-        tools = self._tools
+        tools = self.tools
         if project is not None:
             await asyncio.to_thread(refuse_project_rc, project)
         home = await asyncio.to_thread(make_scratch, tools.scratch, tools.account, tools.npmrc)
@@ -182,3 +210,14 @@ class Npm:
             )
         finally:
             await asyncio.to_thread(shutil.rmtree, home, True)
+
+
+def _reason(output: Output) -> str:
+    """The line that says what is wrong: of a peer conflict npm's last one only names a report."""
+    lines = output.stderr.decode("utf-8", "replace").splitlines()
+    peers = [line.strip() for line in lines if "ERESOLVE" not in line and " peer" in line]
+    if b"ERESOLVE" in output.stderr and peers:
+        return "; ".join(" ".join(line.removeprefix("npm error").split()) for line in peers[:3])[
+            :400
+        ]
+    return output.last_line()

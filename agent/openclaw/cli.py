@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,22 @@ class OpenClaw:
     tools: NodeTools
     tree: Path
     home: Path
-    extra: Mapping[str, str] = field(default_factory=dict)
-    """Environment besides the usual one: a rehearsal's."""
+    program: tuple[str, ...] = ()
+    """What runs it, where that is not Node on the tree's own entry point."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Names and values that go into its environment besides."""
+
+    @property
+    def state(self) -> Path:
+        """Its state directory: another than usual where the environment says so, as in a rehearsal."""
+        return Path(dict(self.extra).get("OPENCLAW_STATE_DIR", self.home / ".openclaw"))
 
     def argv(self, *words: str) -> list[str]:
-        return [str(self.tools.node), str(entry_point(self.tree)), *words]
+        return [*(self.program or (str(self.tools.node), str(entry_point(self.tree)))), *words]
 
     def environment(self) -> dict[str, str]:
-        usual = {**self.tools.environment(self.home), "OPENCLAW_NO_AUTO_UPDATE": "1"}
-        return {**usual, **self.extra}
+        own = {**self.tools.environment(self.home), "OPENCLAW_NO_AUTO_UPDATE": "1"}
+        return {**own, **dict(self.extra)}
 
     async def run(self, *words: str, timeout_s: float) -> Output:
         return await run_command(

@@ -19,6 +19,8 @@ from shared.wire import Sha256, Wire
 
 SEAL = "COMPLETE"
 LOCK = "openclaw.lock"
+MODULES = "node_modules"
+PLUGINS = "plugins"
 MAX_READ = 16 << 20
 """Of one file of a tree that is parsed: the lock is the largest."""
 
@@ -102,11 +104,14 @@ def verify_tree(tree: Path, release: str, lock_sha256: str) -> TreeSeal:
 
 
 def check_packages(tree: Path, lock: Lock) -> None:
-    """On-disk versions equal the lock's. An optional package may be absent: another platform's."""
-    with Folder.own(tree) as folder:
+    """On-disk versions equal the lock's. An optional package may be absent: another platform's. What lies
+    inside of another package is fixed by that one's integrity, and npm's word for it is a guess."""
+    with Folder.own(tree / MODULES) as modules:
         for package in lock.packages:
-            version = _package_json(folder, package.path).get("version")
-            if version is None and package.optional:
+            version = _package_json(modules, package.path.removeprefix(f"{MODULES}/")).get(
+                "version"
+            )
+            if package.bundled or (version is None and package.optional):
                 continue
             if version != package.version:
                 raise UntrustedError(
@@ -116,8 +121,7 @@ def check_packages(tree: Path, lock: Lock) -> None:
 
 def package_field(tree: Path, package: str, field: str) -> str | None:
     """Of the package.json in `<tree>/<package>`; None when it does not say."""
-    with Folder.own(tree) as folder:
-        value = _package_json(folder, package).get(field)
+    value = _package_of(tree, package).get(field)
     return value if isinstance(value, str) else None
 
 
@@ -126,13 +130,24 @@ def core_version(tree: Path) -> str | None:
     return package_field(tree, f"node_modules/{CORE}", "version")
 
 
-def _package_json(tree: Folder, package: str) -> dict[str, object]:
+def _package_json(modules: Folder, package: str) -> dict[str, object]:
+    """Of a package that lies below an open folder."""
     try:
-        raw = tree.read(f"{package}/package.json", max_bytes=MAX_READ)
+        raw = modules.read(f"{package}/package.json", max_bytes=MAX_READ)
         value = parse_json(raw, max_bytes=4 * MAX_JSON_BYTES, max_depth=64)
     except (OSError, BadInputError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _package_of(tree: Path, package: str) -> dict[str, object]:
+    """`node_modules` itself may be a link of the agent's: to where another installer keeps packages."""
+    first, _, inside = package.partition("/")
+    try:
+        with Folder.own(tree / first) as modules:
+            return _package_json(modules, inside)
+    except OSError:
+        return {}
 
 
 def read_facts(tree: Path) -> TreeFacts:
@@ -147,7 +162,7 @@ def read_facts(tree: Path) -> TreeFacts:
         raise UntrustedError(
             f"on disk {CORE} is {core or 'missing'}; openclaw.lock says {lock.version_of(CORE)}"
         )
-    found = {name: package_field(tree, f"node_modules/{name}", "version") for name in seal.plugins}
+    found = {name: _plugin_version(tree, name) for name in seal.plugins}
     wrong = [name for name, version in found.items() if version != lock.version_of(name)]
     if wrong:
         raise UntrustedError(f"plugin {wrong[0]} is not the version in openclaw.lock")
@@ -161,10 +176,15 @@ def read_facts(tree: Path) -> TreeFacts:
     )
 
 
+def _plugin_version(tree: Path, name: str) -> str | None:
+    """Beside the lock, where the packages themselves are not the agent's to keep."""
+    beside = package_field(tree, f"{PLUGINS}/{name}", "version")
+    return beside or package_field(tree, f"node_modules/{name}", "version")
+
+
 def config_schema(tree: Path) -> str:
     """`state/agent` schema versions as the package declares them; undeclared means 1/1."""
-    with Folder.own(tree) as folder:
-        declared = _package_json(folder, f"node_modules/{CORE}").get(CORE)
+    declared = _package_of(tree, f"{MODULES}/{CORE}").get(CORE)
     versions = declared.get("schemaVersions") if isinstance(declared, dict) else None
     if not isinstance(versions, dict):
         return "1/1"

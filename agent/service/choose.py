@@ -8,9 +8,10 @@ from typing import Protocol
 
 import structlog
 
-from agent.config import AgentConfig, ServiceConfig, ServiceKind
+from agent.config import AgentConfig, InstallerKind, ServiceConfig, ServiceKind
 from agent.layout import Layout
 from agent.service.base import GatewayService
+from agent.service.compose import Compose, ComposeService
 from agent.service.host import Host
 from agent.service.launchctl import Launchctl, Target
 from agent.service.launchd import LaunchdJob, LaunchdSupervisor
@@ -40,7 +41,10 @@ async def choose_service(
     host: Host,
 ) -> KeptService:
     """The one that agent.toml names. Raises ConfigError when this host or this agent cannot have it."""
-    kind = config.service.kind
+    kind, compose = config.service.kind, config.openclaw.compose
+    if config.openclaw.installer is InstallerKind.COMPOSE and compose is not None:
+        client = Compose(compose, config.gateway.home, str(layout.home))
+        return ComposeService(client, clock, on_change)
     if kind is ServiceKind.PROCESS:
         return await ProcessService.open(layout.service, clock, on_change)
     supervisor: Supervisor

@@ -13,6 +13,7 @@ from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
 from agent.service.base import GatewayService, ServiceSpec
 from agent.upgrade.bookmark import Bookmarks
+from agent.upgrade.installers.base import Installer
 from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record
 from agent.upgrade.snapshots import Snapshots
@@ -69,6 +70,14 @@ class Alarm(Protocol):
     def frozen(self) -> str | None: ...
 
 
+class Store(Protocol):
+    """The trees that this agent shares with others."""
+
+    async def prepare(self, release: str) -> None:
+        """Nobody takes this release's tree from now on, and old ones make room for it."""
+        ...
+
+
 class Weight(Protocol):
     """The share of traffic this node takes: 0 while it is drained, durable."""
 
@@ -86,6 +95,7 @@ class Deps:
     clock: Clock
     tools: NodeTools
     npm: Npm
+    installer: Installer
     service: GatewayService
     gateway: Gateway
     readiness: Readiness
@@ -93,6 +103,7 @@ class Deps:
     attestors: Attestors
     alarm: Alarm
     weight: Weight
+    trees: Store
     snapshots: Snapshots
     progress: Callable[[str], None]
 
@@ -104,7 +115,7 @@ class Deps:
         return self.layout.releases / release
 
     def openclaw(self, tree: Path) -> OpenClaw:
-        return OpenClaw(self.tools, tree, self.config.gateway.home)
+        return self.installer.openclaw(tree)
 
     def service_spec(self) -> ServiceSpec:
         """Through `current`, so that an upgrade changes a link and not the service (law 6). The gateway

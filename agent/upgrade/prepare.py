@@ -29,7 +29,8 @@ async def prepare(context: Context) -> dict[str, Any]:
     copies = await asyncio.to_thread(deps.snapshots.warm, context.record.upgrade, folders)
     took = deps.clock.monotonic() - began
     rehearsed = None
-    if deps.config.upgrade.rehearsal is not Rehearsal.OFF and copies:
+    wanted = deps.config.upgrade.rehearsal is not Rehearsal.OFF
+    if wanted and copies and deps.installer.rehearses:
         rehearsed = await _rehearse(context, copies)
     facts = await asyncio.to_thread(_facts, context, folders, took, rehearsed)
     answer = judge_way_back(facts)

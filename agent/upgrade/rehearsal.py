@@ -21,6 +21,7 @@ from agent.copying import copy_in
 from agent.openclaw.database import Preflight, copy_database, preflight
 from agent.openclaw.doctor import fix, run_doctor
 from agent.openclaw.gateway import Gate
+from agent.openclaw.plugins import PluginInstaller, plugins_of
 from agent.openclaw.settings import (
     CONFIG,
     apply_overlays,
@@ -30,7 +31,7 @@ from agent.openclaw.settings import (
 from agent.openclaw.tree import config_schema
 from agent.upgrade.context import Context, Deps, StepFailed, needs_fix
 from agent.upgrade.inventory import take_inventory
-from shared.errors import CommandError
+from shared.errors import CommandError, UntrustedError
 from shared.readiness import CheckStatus
 from shared.scratch import PREFIX
 from shared.untrusted import Folder
@@ -54,14 +55,15 @@ _OFF = (
 @dataclass(frozen=True)
 class Rehearsed:
     """`ready_s` is None when no gateway was started. `databases` is what the new version's preflight says
-    of each database before it is migrated."""
+    of each database before it is migrated; `others` are plugins that the release does not name."""
 
     databases: list[Preflight]
     fix_runs: int
     ready_s: float | None
+    others: list[dict[str, str]]
 
     def evidence(self) -> dict[str, Any]:
-        return {"fix_runs": self.fix_runs, "ready_s": self.ready_s}
+        return {"fix_runs": self.fix_runs, "ready_s": self.ready_s, "other_plugins": self.others}
 
 
 async def rehearse(context: Context, copies: list[Path]) -> Rehearsed:
@@ -73,7 +75,7 @@ async def rehearse(context: Context, copies: list[Path]) -> Rehearsed:
     try:
         state = await asyncio.to_thread(_lay_out, deps, root, copies)
         return await _Stage(context, state).play()
-    except CommandError as error:
+    except (CommandError, UntrustedError) as error:
         raise StepFailed(f"rehearsal: {error.message}") from error
     finally:
         await asyncio.to_thread(shutil.rmtree, root, True)
@@ -85,25 +87,27 @@ class _Stage:
     def __init__(self, context: Context, state: Path) -> None:
         self._context, self._deps, self._state = context, context.deps, state
         openclaw = replace(context.deps.openclaw(context.tree), home=state)
-        self._fixer = replace(openclaw, extra=_contract(state))
-        self._openclaw = replace(openclaw, extra=_quiet(state))
+        self._openclaw = replace(openclaw, extra=tuple(_quiet(state).items()))
 
     async def play(self) -> Rehearsed:
         deps = self._deps
         databases = await self._preflight(await self._copy_databases())
         port = await asyncio.to_thread(self._rewrite)
-        runs = await self._fix() if self._must_fix(databases) else 0
-        reason = await self._doctor()
-        if reason is not None and runs == 0 and self._other_version():
-            runs = await self._fix()
-            reason = await self._doctor()
+        release, tree = self._context.signed(), self._context.tree
+        async with plugins_of(release, tree, self._openclaw) as plugins:
+            runs = await self._fix(plugins) if self._must_fix(databases) else 0
+            reason = await self._complete(plugins)
+            if reason is not None and runs == 0 and self._other_version():
+                runs = await self._fix(plugins)
+                reason = await self._complete(plugins)
+            others = await plugins.others()
         if reason is not None:
             raise StepFailed(f"rehearsal: Doctor does not pass: {reason}")
         ready_s = None
         if deps.config.upgrade.rehearsal is Rehearsal.BOOT:
             deps.progress("rehearsal: starting the new gateway on a spare port")
             ready_s = await self._start(port)
-        return Rehearsed(databases, runs, ready_s)
+        return Rehearsed(databases, runs, ready_s, others)
 
     def _must_fix(self, databases: list[Preflight]) -> bool:
         """Where neither schema nor database changes a new version can often start as it is: then Doctor
@@ -115,13 +119,17 @@ class _Stage:
     def _other_version(self) -> bool:
         return needs_fix(self._context, last_touched_version(self._state))
 
-    async def _fix(self) -> int:
+    async def _fix(self, plugins: PluginInstaller) -> int:
         self._deps.progress("rehearsal: migrating a copy of the state")
-        return await fix(self._fixer, timeout_s=self._deps.config.upgrade.migrate_timeout)
+        aimed = plugins.openclaw
+        fixer = replace(aimed, extra=(*_contract(self._state).items(), *aimed.extra))
+        return await fix(fixer, timeout_s=self._deps.config.upgrade.migrate_timeout)
 
-    async def _doctor(self) -> str | None:
-        """Why it does not pass on the copy, with the release's overlay."""
+    async def _complete(self, plugins: PluginInstaller) -> str | None:
+        """The release's plugins and overlay on the copy; then why Doctor does not pass, if it does not."""
         deps = self._deps
+        deps.progress("rehearsal: plugins and overlay")
+        await plugins.install(timeout_s=deps.config.upgrade.migrate_timeout)
         overlays = self._context.signed().manifest.overlays_for(deps.role)
         await asyncio.to_thread(apply_overlays, self._state, overlays, self._context.tree)
         deps.progress("rehearsal: Doctor on the copy")

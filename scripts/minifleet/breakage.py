@@ -9,6 +9,7 @@ from typing import Any
 
 from scripts.minifleet.packages import pack_plugin
 from shared.npm import Npm
+from shared.release import EVERY_ROLE
 from shared.roster import Role
 
 
@@ -31,16 +32,15 @@ _PLUGINS = {How.READY: "hang", How.LEAK: "leak"}
 
 async def break_release(npm: Npm, role: Role, how: How, folder: Path) -> Breakage:
     """`doctor`: an overlay with a key that the new version refuses. `ready` and `leak`: a plugin that
-    every node installs and that the overlay enables on one role."""
+    every node installs and that the overlay leaves enabled on one role."""
     if how is How.DOCTOR:
         return Breakage(overlay={role.value: {"rollcallDemo": {"unknown": "to every OpenClaw"}}})
     name = _PLUGINS[how]
     package = f"@rollcall/demo-{name}"
-    overlay = {
-        "plugins": {
-            "load": {"paths": [f"${{release}}/node_modules/{package}"]},
-            "entries": {f"demo-{name}": {"enabled": True}},
-        }
-    }
     tarball = await pack_plugin(npm, name, folder)
-    return Breakage(overlay={role.value: overlay}, artifacts={package: tarball})
+
+    def entry(enabled: bool) -> dict[str, Any]:
+        return {"plugins": {"entries": {f"demo-{name}": {"enabled": enabled}}}}
+
+    overlay = {EVERY_ROLE: entry(False), role.value: entry(True)}
+    return Breakage(overlay=overlay, artifacts={package: tarball})

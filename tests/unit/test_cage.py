@@ -24,6 +24,7 @@ from agent.openclaw.tree import read_facts, verify_tree
 from agent.service.process import ProcessService
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Context, Deps
+from agent.upgrade.installers.factory import make_installer
 from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record, Status
 from agent.upgrade.snapshots import Snapshots
@@ -40,6 +41,7 @@ from shared.npm import Npm, find_tools
 from shared.release import Artifact, Release, parse_release
 from shared.scratch import give
 from tests.support.cage import PATH_ONLY, caged_tools, home_of, needs_root, open_place, shell
+from tests.support.installkit import Source
 from tests.unit.test_journal import TARGET
 from tests.unit.test_release import manifest
 from tests.unit.test_snapshots import bookmark_of
@@ -228,28 +230,6 @@ def test_what_is_taken_over_is_ours_for_good(place: Path, nobody: Account) -> No
     assert sorted(path.name for path in modules.iterdir()) == [".bin", "sh", "x", "y"]
 
 
-class Source:
-    """The agent's source of signed releases, without a coordinator."""
-
-    def __init__(self, release: Release, files: list[bytes]) -> None:
-        self._release, self._files = release, {sha256_hex(body): body for body in files}
-
-    async def authorise(self, release: str) -> Release:
-        return self._release
-
-    async def release(self, release: str) -> Release:
-        return self._release
-
-    async def kept(self, release: str | None) -> Release | None:
-        return self._release
-
-    async def lock(self, release: Release) -> bytes:
-        return self._files[release.manifest.lock_sha256]
-
-    async def artifact(self, release: Release, sha256: str) -> bytes:
-        return self._files[sha256]
-
-
 async def source_of(place: Path) -> tuple[Source, Release]:
     """The stand-in as a release: resolved by npm."""
     npm, project = Npm(find_tools()), place / "project"
@@ -281,6 +261,7 @@ async def context_of(place: Path, layout: Layout, nobody: Account, config: Agent
         clock=SystemClock(),
         tools=tools,
         npm=Npm(tools),
+        installer=make_installer(config, layout, tools),
         service=nothing,
         gateway=nothing,
         readiness=nothing,
@@ -288,6 +269,7 @@ async def context_of(place: Path, layout: Layout, nobody: Account, config: Agent
         attestors=nothing,
         alarm=nothing,
         weight=nothing,
+        trees=nothing,
         snapshots=nothing,
         progress=lambda text: None,
     )

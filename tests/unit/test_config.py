@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import AgentConfig, load_config, parse_static
+from agent.config import AgentConfig, InstallerKind, load_config, parse_static
 from agent.peers.directory import Directory, Found, Hint
 from coordinator.cli.client import load_client_config
 from shared.durations import parse_duration
@@ -20,6 +20,7 @@ npm = "/opt/node/lib/node_modules/npm/bin/npm-cli.js"
 [peers]
 sync_every = "2m"
 """
+COMPOSE = '[openclaw.compose]\ncheckout = "/srv/openclaw"\n'
 
 
 def load(tmp_path: Path, text: str) -> AgentConfig:
@@ -35,6 +36,14 @@ def test_a_small_file_is_enough_and_guards_have_seed_001s_defaults(tmp_path: Pat
     assert config.gateway.state == Path("/Users/fleet/.openclaw")
 
 
+def test_an_installer_has_a_section_with_defaults(tmp_path: Path) -> None:
+    text = GOOD.replace("[openclaw]", '[openclaw]\ninstaller = "compose"') + COMPOSE
+    config = load(tmp_path, text).openclaw
+    assert config.compose is not None
+    assert config.compose.tag.format(version="2026.9.6") == "v2026.9.6"
+    assert load(tmp_path, GOOD).openclaw.installer is InstallerKind.STAGED
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -48,6 +57,14 @@ def test_a_small_file_is_enough_and_guards_have_seed_001s_defaults(tmp_path: Pat
         (GOOD + 'static = ["b"]\n', "NAME=HOST:PORT"),
         (GOOD.replace('node = "/opt', 'nodes = "/opt'), "openclaw.node"),
         ("[gateway\n", "not TOML"),
+        (GOOD.replace("[openclaw]", '[openclaw]\ninstaller = "brew"'), "openclaw.installer"),
+        (GOOD.replace("[openclaw]", '[openclaw]\ninstaller = "native"'), "needs [openclaw.native]"),
+        (GOOD.replace("[openclaw]", "[openclaw]\ndisk_watermark = 10"), "write 10%, 500MiB"),
+        (GOOD + COMPOSE + 'tag = "--x{version}"\n', "openclaw.compose.tag"),
+        (GOOD + COMPOSE + 'tag = "latest"\n', "openclaw.compose.tag"),
+        (GOOD + COMPOSE + 'remote = "--upload-pack=x"\n', "openclaw.compose.remote"),
+        (GOOD + COMPOSE + 'files = ["../x.yml"]\n', "is not a file in the checkout"),
+        (GOOD + COMPOSE + 'files = ["-x"]\n', "is not a file in the checkout"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_key_and_the_nearest_one(

@@ -13,8 +13,8 @@ import pytest
 
 from agent.layout import Layout
 from shared.account import Account
-from shared.command import run_command
-from shared.errors import ConfigError, UntrustedError
+from shared.command import Output, run_command
+from shared.errors import CommandError, ConfigError, UntrustedError
 from shared.npm import NodeTools, Npm, find_tools
 from shared.scratch import USER_RC, make_scratch, read_npmrc, sweep_scratch
 from tests.support.cage import caged_tools, home_of, needs_root, open_place
@@ -123,3 +123,57 @@ async def test_only_listed_install_scripts_run(tmp_path: Path) -> None:
     assert list(project.rglob("ran")) == []
     await npm.run_scripts(project, ["listed"])
     assert list(project.rglob("ran")) == [project / "node_modules" / "listed" / "ran"]
+
+
+class Restless(Npm):
+    """An npm whose lock differs each time, or not any more after `still` runs."""
+
+    def __init__(self, still: int) -> None:
+        super().__init__(find_tools())
+        self.still, self.runs = still, 0
+
+    async def _must(self, project: Path | None, *words: str, timeout_s: float) -> Output:
+        assert project is not None
+        self.runs += 1
+        body = str(min(self.runs, self.still)).encode()
+        await asyncio.to_thread((project / "package-lock.json").write_bytes, body)
+        return Output(words, 0, b"", b"", 0.0)
+
+
+async def test_a_lock_is_resolved_until_it_stands_still(tmp_path: Path) -> None:
+    """For plugins that bundle their dependencies the first lock is one that `npm ci` refuses."""
+    npm = Restless(still=2)
+    await npm.lock(tmp_path)
+    assert npm.runs == 3
+    with pytest.raises(CommandError, match="differently each time"):
+        await Restless(still=99).lock(tmp_path)
+
+
+ERESOLVE = b"""\
+npm error code ERESOLVE
+npm error ERESOLVE could not resolve
+npm error
+npm error While resolving: @openclaw/discord@2026.9.6
+npm error Found: openclaw@2026.7.35
+npm error Conflicting peer dependency: openclaw@2026.9.6
+npm error node_modules/openclaw
+npm error   peerOptional openclaw@">=2026.9.6" from @openclaw/discord@2026.9.6
+npm error For a full report see:
+npm error /home/x/.npm/_logs/eresolve-report.txt
+npm error A complete log of this run can be found in: /home/x/.npm/_logs/debug-0.log
+"""
+"""As npm 11.17 said it of a plugin for another core, shortened."""
+
+
+class Conflicting(Npm):
+    async def _run(self, project: Path | None, *words: str, timeout_s: float) -> Output:
+        return Output(words, 1, b"", ERESOLVE, 0.0)
+
+
+async def test_a_peer_conflict_is_told_by_the_packages_that_conflict(tmp_path: Path) -> None:
+    with pytest.raises(CommandError) as caught:
+        await Conflicting(find_tools()).lock(tmp_path)
+    said = str(caught.value)
+    assert "Conflicting peer dependency: openclaw@2026.9.6" in said
+    assert 'openclaw@">=2026.9.6" from @openclaw/discord@2026.9.6' in said
+    assert "report" not in said

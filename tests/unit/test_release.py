@@ -11,7 +11,7 @@ import pytest
 
 from agent.openclaw.settings import apply_overlays, last_touched_version, read_settings
 from agent.openclaw.tree import LOCK, SEAL, read_facts, seal_tree, verify_tree
-from coordinator.freeze import read_package
+from shared.archive import read_json_file
 from shared.errors import BadInputError, UntrustedError
 from shared.lock import parse_lock
 from shared.mergepatch import merge_patch
@@ -245,4 +245,4 @@ def test_a_tarball_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.tgz"
     path.write_bytes(b"not a tarball")
     with pytest.raises(BadInputError, match="not an npm tarball"):
-        read_package(path)
+        read_json_file(path)

@@ -4,6 +4,7 @@ check reads every file and is done before a tree is switched to."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agent.openclaw.tree import read_facts
@@ -17,8 +18,11 @@ class TreeProbe:
     id = "tree"
     timeout_s = 30.0
 
-    def __init__(self, current: Path, period_s: float) -> None:
-        self._current = current
+    def __init__(
+        self, current: Path, period_s: float, drift: Callable[[Path], Awaitable[str | None]]
+    ) -> None:
+        """`drift` says why what is installed is not what the tree stands for, where they can differ."""
+        self._current, self._drift = current, drift
         self.period_s = period_s
         self.stale_after_s = 3 * period_s + self.timeout_s
 
@@ -29,6 +33,8 @@ class TreeProbe:
             facts = await asyncio.to_thread(read_facts, self._current.resolve())
         except (UntrustedError, BadInputError, OSError) as error:
             return Reading(CheckStatus.FAIL, str(error))
+        if reason := await self._drift(self._current.resolve()):
+            return Reading(CheckStatus.FAIL, reason)
         compared = {
             "release": facts.release,
             "core_on_disk": facts.core,

@@ -49,6 +49,7 @@ class Claim:
         await asyncio.to_thread(self._check_links, context)
         await self._check_engine(context, release.manifest.node_engine)
         self._check_direction(context)
+        await deps.trees.prepare(release.id)
         await asyncio.to_thread(self._check_space, context)
         before = await asyncio.to_thread(self._before, context)
         return {**before, "moves": await self._moves(context, before["previous"])}

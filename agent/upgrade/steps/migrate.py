@@ -6,6 +6,7 @@ import asyncio
 from typing import ClassVar
 
 from agent.openclaw.doctor import fix
+from agent.openclaw.plugins import plugins_of
 from agent.openclaw.settings import CONFIG, apply_overlays, last_touched_version
 from agent.upgrade.context import Context, StepFailed, needs_fix
 from agent.upgrade.phases import Phase
@@ -29,19 +30,22 @@ class Migrate:
                 remedy="configure OpenClaw on this node first (openclaw configure)",
             )
         touched = await asyncio.to_thread(last_touched_version, state)
-        runs = 0
+        runs, limit = 0, deps.config.upgrade.migrate_timeout
         rehearsed = context.record.fact(Phase.VERIFIED, "rehearsed")
-        if needs_fix(context, touched) and (rehearsed is None or rehearsed["fix_runs"] > 0):
-            deps.progress("migrating state (openclaw doctor --fix)")
-            openclaw = deps.openclaw(deps.layout.current)
-            runs = await fix(openclaw, timeout_s=deps.config.upgrade.migrate_timeout)
-            fail_point("migrate.fixed")
+        core = deps.openclaw(deps.layout.current)
+        async with plugins_of(release, context.tree, core) as plugins:
+            if needs_fix(context, touched) and (rehearsed is None or rehearsed["fix_runs"] > 0):
+                deps.progress("migrating state (openclaw doctor --fix)")
+                runs = await fix(plugins.openclaw, timeout_s=limit)
+                fail_point("migrate.fixed")
+            plugged = await plugins.install(timeout_s=limit)
         overlays = release.manifest.overlays_for(deps.role)
         await asyncio.to_thread(apply_overlays, state, overlays, context.tree)
         migrations = [await self._migrate(context, each) for each in release.manifest.migrations]
         return {
             "from": touched,
             "fix_runs": runs,
+            "plugins": plugged,
             "overlays": len(overlays),
             "migrations": migrations,
         }

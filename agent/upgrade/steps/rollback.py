@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import structlog
 
-from agent.openclaw.tree import read_seal
 from agent.upgrade.bookmark import Bookmark
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.lastgood import note_good
@@ -21,7 +20,6 @@ from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from agent.upgrade.steps.restart import outage, start_and_wait
 from agent.upgrade.steps.snapshot import wait_port_free
-from shared.durable import remove_link, switch_link
 from shared.failpoint import fail_point
 from shared.messages import RedKind
 
@@ -59,8 +57,7 @@ class RollBack:
         if bookmark is None:
             raise StepFailed("the bookmark of this upgrade is gone")
         previous = None if bookmark.previous is None else deps.tree(bookmark.previous)
-        if previous is not None and await asyncio.to_thread(read_seal, previous) is None:
-            raise StepFailed(f"the previous tree {previous} is gone")
+        await deps.installer.can_put_back(deps, bookmark)
         if not bookmark.folders:
             return await self._link_back(context, bookmark, previous)
         lost = await count_loss(context, bookmark)
@@ -104,7 +101,7 @@ class RollBack:
         """The state was never touched: the gateway goes on where it runs, and is started where it was
         stopped for a snapshot that did not come about."""
         deps = context.deps
-        await self._point(context, previous)
+        await deps.installer.put_back(deps, bookmark)
         await deps.weight.set(bookmark.weight)
         about: Evidence = {"running": bookmark.previous_version, "kept": [], "outage_s": None}
         if previous is not None and await deps.service.alive() is None:
@@ -119,17 +116,11 @@ class RollBack:
     ) -> list[str]:
         """State first: should it fail, the new tree stands on the state that it has migrated, and can
         start."""
-        context.deps.progress("restoring state and workspaces")
-        kept = await asyncio.to_thread(context.deps.snapshots.restore, bookmark)
-        await self._point(context, previous)
+        deps = context.deps
+        deps.progress("restoring state and workspaces")
+        kept = await asyncio.to_thread(deps.snapshots.restore, bookmark)
+        await deps.installer.put_back(deps, bookmark)
         return kept
-
-    async def _point(self, context: Context, previous: Path | None) -> None:
-        current = context.deps.layout.current
-        if previous is None:
-            await asyncio.to_thread(remove_link, current)
-        elif not (current.is_symlink() and current.resolve() == previous.resolve()):
-            await asyncio.to_thread(switch_link, current, previous)
 
     async def _leave_something_running(self, context: Context) -> None:
         deps = context.deps

@@ -4,6 +4,7 @@ import http from "node:http";
 import path from "node:path";
 import fs from "node:fs";
 import { pathToFileURL } from "node:url";
+import { enabledPlugins } from "./plugins.mjs";
 import { busyWith, compareVersions, isNew, readConfig, schema, stateSchema, version, writeState } from "./settings.mjs";
 
 const SUSPEND_MS = 120000;
@@ -60,7 +61,8 @@ class Gateway {
   }
 
   async startPlugins() {
-    for (const folder of this.config.plugins?.load?.paths ?? []) {
+    const folders = [...(this.config.plugins?.load?.paths ?? []), ...enabledPlugins(this.config).map((each) => each.folder)];
+    for (const folder of folders) {
       let id = path.basename(folder);
       try {
         id = JSON.parse(fs.readFileSync(path.join(folder, "openclaw.plugin.json"), "utf8")).id;

@@ -2,6 +2,7 @@
 // A stand-in with the command surface of OpenClaw as far as Rollcall uses it. Not OpenClaw.
 import { doctor } from "./doctor.mjs";
 import { runGateway } from "./gateway.mjs";
+import { drifts, plugins } from "./plugins.mjs";
 import { configPath, isNew, readConfig, version } from "./settings.mjs";
 
 const args = process.argv.slice(2);
@@ -44,7 +45,8 @@ async function gateway() {
       return call(args[2]);
     case "status": {
       const answer = await rpc("gateway-status");
-      print({ cli: { version }, gateway: { port: port() }, ...(answer.rpc ? answer : { rpc: { ok: false } }) });
+      const drift = args.includes("--deep") ? { pluginVersionDrift: { gatewayVersion: version, drifts: drifts() } } : {};
+      print({ cli: { version }, gateway: { port: port() }, ...drift, ...(answer.rpc ? answer : { rpc: { ok: false } }) });
       return 0;
     }
     case "suspend":
@@ -73,6 +75,7 @@ async function main() {
   }
   if (args[0] === "doctor") return doctor(args.slice(1));
   if (args[0] === "gateway") return gateway();
+  if (args[0] === "plugins") return plugins(args.slice(1));
   if (args[0] === "config" && args[1] === "validate") return config();
   process.stderr.write(`error: unknown command '${args[0] ?? ""}'\n`);
   return 1;
