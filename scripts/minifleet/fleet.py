@@ -279,6 +279,7 @@ prove_timeout = {pace.prove_timeout_s}
         name: str | None = None,
         breakage: Breakage | None = None,
         agent: tuple[Path, Path] | None = None,
+        plugins: dict[str, str] | None = None,
     ) -> str:
         """Resolve, sign and publish a release with the operator's key; `agent` is a wheel and the folder of
         its dependencies. Returns its id."""
@@ -291,6 +292,8 @@ prove_timeout = {pace.prove_timeout_s}
         words += [] if name is None else ["--as", name]
         if agent is not None:
             words += ["--agent-wheel", str(agent[0]), "--agent-wheels", str(agent[1])]
+        for plugin, wanted in (plugins or {}).items():
+            words += ["--plugin", f"{plugin}@{wanted}"]
         for package, path in artifacts.items():
             words += ["--artifact", f"{package}={path}"]
         if bad.overlay:

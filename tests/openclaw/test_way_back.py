@@ -29,7 +29,7 @@ CALL_S = 180.0
 
 @dataclass
 class Mac:
-    """One node with a session and a plugin that its operator has installed by hand."""
+    """One node with a session, whose releases bring a plugin."""
 
     fleet: MiniFleet
     stub: ModelStub
@@ -89,13 +89,11 @@ async def mac(stub: ModelStub, extra: str) -> AsyncIterator[Mac]:
     node.gateway_config = provider(stub.port)
     try:
         await fleet.open()
-        old = await fleet.freeze(OLD)
+        old = await fleet.freeze(OLD, plugins={PLUGIN: OLD})
         await fleet.until_found()
         mac = Mac(fleet, stub, "")
-        assert (await mac.move(old)).version_running == OLD
-        spec = f"npm:{PLUGIN}@{OLD}"
-        output = await mac.openclaw().run("plugins", "install", spec, timeout_s=CALL_S)
-        assert output.code == 0, output.last_line()
+        now = await mac.move(old)
+        assert now.version_running == OLD, now.upgrade and now.upgrade.reason
         mac.session = await mac.turn("the first turn")
         yield mac
     finally:
@@ -103,7 +101,7 @@ async def mac(stub: ModelStub, extra: str) -> AsyncIterator[Mac]:
 
 
 async def assert_back(mac: Mac, now: NodeReport) -> None:
-    """The old gateway serves the same session, with the operator's plugin as it was."""
+    """The old gateway serves the same session, with its plugin."""
     assert (now.version_running, now.version_on_disk) == (OLD, OLD)
     assert await mac.turn("after the way back") == mac.session
     sent = json.dumps(mac.stub.requests[-1])
@@ -116,7 +114,7 @@ async def assert_back(mac: Mac, now: NodeReport) -> None:
 async def test_there_and_back_with_session_and_plugin(mac: Mac) -> None:
     before = await mac.plugin()
     assert before is not None
-    new = await mac.fleet.freeze(NEW)
+    new = await mac.fleet.freeze(NEW, plugins={PLUGIN: NEW})
     there = await mac.move(new)
     assert there.upgrade is not None
     assert there.upgrade.outcome == "done", there.upgrade.reason
@@ -124,6 +122,9 @@ async def test_there_and_back_with_session_and_plugin(mac: Mac) -> None:
     assert there.upgrade.way_back is not None
     assert there.upgrade.way_back.restores_state
     assert await mac.turn("on the new release") == mac.session
+    plugin = await mac.plugin()
+    assert plugin is not None
+    assert (plugin["version"], plugin.get("status")) == (NEW, "loaded")
     back = await mac.fleet.agent(mac.fleet.nodes[0], "rollback", "--reason", "a trial")
     now = NodeReport.from_value(back)
     assert now.upgrade is not None
@@ -137,7 +138,7 @@ async def test_there_and_back_with_session_and_plugin(mac: Mac) -> None:
 @pytest.mark.parametrize("extra", ['rehearsal = "off"\n'])
 async def test_a_migration_that_dies_half_way_ends_on_the_old_release(mac: Mac) -> None:
     """Killed in the outage, both times that it is run, once it has begun to write."""
-    new = await mac.fleet.freeze(NEW)
+    new = await mac.fleet.freeze(NEW, plugins={PLUGIN: NEW})
     before = await asyncio.to_thread(hash_tree, mac.state / "agents")
     killing = asyncio.create_task(_kill_each(_is_fix(mac.fleet.root), mac.state))
     try:
