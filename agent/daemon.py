@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
 
-import agent
 from agent.alarm import Alarms
 from agent.api import control_app, reading_app
-from agent.builder import Builder, PipSettings
 from agent.changes import Changes
-from agent.conductor import Conductor
 from agent.config import AgentConfig, parse_static
-from agent.environments import Environments, base_python, launched_version
-from agent.health import Health, Senses, is_serving
+from agent.health import Senses
 from agent.layout import Layout
 from agent.membership import Membership
-from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
 from agent.openclaw.settings import sweep_settings
 from agent.peer_api import PeerApi
@@ -32,32 +25,22 @@ from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
+from agent.readiness.all_probes import make_probes
 from agent.readiness.monitor import Monitor
-from agent.readiness.probes.digest import DigestProbe
-from agent.readiness.probes.doctor import DoctorProbe
-from agent.readiness.probes.gateway import GatewayProbe
-from agent.readiness.probes.memory import MemoryProbe
-from agent.readiness.probes.plugins import PluginProbe
-from agent.readiness.probes.queue import QueueProbe
-from agent.readiness.probes.running import RunningProbe
-from agent.readiness.probes.tree import TreeProbe
-from agent.readiness.reading import Probe
 from agent.reporting import build_report
-from agent.self_upgrade import Departure, Node, SelfUpgrade
+from agent.self_upgrade import Departure
 from agent.service.choose import choose_service
 from agent.service.host import Host
-from agent.standing import Outlook
 from agent.store import Store
 from agent.sync import Sync
 from agent.traffic import Traffic
 from agent.trees import Trees
 from agent.trust import Trust
-from agent.upgrade.bookmark import Bookmarks, Keeping
+from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
 from agent.upgrade.installers.factory import make_installer
-from agent.upgrade.journal import Journal
-from agent.upgrade.keeper import Keeper
 from agent.upgrade.snapshots import Snapshots
+from agent.upgrading import Upgrading, own_version
 from shared.account import Account
 from shared.clock import Clock
 from shared.command import end_children_of
@@ -136,8 +119,17 @@ class Daemon:
         self.service = await choose_service(
             config, layout, self._account, self._clock, self._changes.notify, self._host
         )
-        self._trees = self._make_trees()
-        self.monitor = Monitor(self._trust.name, self._probes(), self._clock, self._changes.notify)
+        self._trees = Trees(
+            config.openclaw,
+            layout,
+            config.gateway.state,
+            self._snapshots.bookmarks,
+            self.service,
+            self._clock,
+            lambda: self.conductor.record,
+        )
+        probes = make_probes(config, layout, self._gateway, self._installer, self.service.alive)
+        self.monitor = Monitor(self._trust.name, probes, self._clock, self._changes.notify)
         await self._open_mesh()
         self._open_upgrade()
         self._sync = Sync(
@@ -158,63 +150,29 @@ class Daemon:
         sweep_settings(self._config.gateway.state)
 
     def _open_upgrade(self) -> None:
-        deps, journal = self._deps(), Journal(self._layout.journal / "upgrade.log")
-        upgrade = self._config.upgrade
-        self.keeper = Keeper(
-            deps.bookmarks,
-            self._store,
+        self._own = own_version(
+            self._config.agent,
             self._layout,
+            Senses(self.monitor.document, self._reaches_somebody, lambda: self._sync.refused),
             self._clock,
-            lambda: journal.record,
-            Keeping(upgrade.keep_bookmarks, upgrade.keep_bookmark_days),
-        )
-        self._outlook = Outlook(self._layout, self._config.gateway, deps.snapshots, self._clock)
-        self.conductor = Conductor(
-            deps,
-            journal,
-            self.mesh,
-            self._alarms,
-            self.monitor,
-            self._changes,
-            self.keeper,
-            self._self_upgrade(),
-        )
-
-    def _self_upgrade(self) -> SelfUpgrade:
-        own, layout = self._config.agent, self._layout
-        environments = Environments(layout)
-        version = launched_version(layout, os.environ, sys.prefix)
-        senses = Senses(self.monitor.document, self._reaches_somebody, lambda: self._sync.refused)
-        self._health = Health(version, environments, senses, self._clock, own.healthy_timeout)
-        pip = PipSettings(own.python or base_python(), own.pip_config, own.build_timeout)
-        return SelfUpgrade(
-            Node(
-                agent.__version__,
-                version is not None,
-                lambda: self._health.settled,
-                lambda: is_serving(self.monitor.document()),
-            ),
-            environments,
-            Builder(environments, pip, self._clock),
             self._fleet.releases,
             self._alarms,
             self._say,
         )
+        self._upgrading = Upgrading(
+            self._deps(),
+            self._store,
+            self.mesh,
+            self._alarms,
+            self.monitor,
+            self._changes,
+            self._own,
+        )
+        self.conductor, self.keeper = self._upgrading.conductor, self._upgrading.keeper
 
     def _reaches_somebody(self) -> bool:
         peers = self._trust.peer_names()
         return self._sync.connected or any(self._directory.how(name) for name in peers)
-
-    def _make_trees(self) -> Trees:
-        return Trees(
-            self._config.openclaw,
-            self._layout,
-            self._config.gateway.state,
-            self._snapshots.bookmarks,
-            self.service,
-            self._clock,
-            lambda: self.conductor.record,
-        )
 
     async def _open_mesh(self) -> None:
         transport = self._fleet.transport
@@ -268,26 +226,6 @@ class Daemon:
             progress=self._say,
         )
 
-    def _probes(self) -> list[Probe]:
-        times, limits = self._config.probes, self._config.guards
-        gateway, current, alive = self._gateway, self._installed, self.service.alive
-        return [
-            TreeProbe(self._layout.current, times.tree_every, self._installer.drift),
-            GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
-            RunningProbe(gateway, current, alive, times.gateway_every),
-            DoctorProbe(current, times.doctor_every, self._config.upgrade.doctor_timeout),
-            QueueProbe(gateway, current, times.queue_every),
-            PluginProbe(gateway, current, self._layout.current, times.plugins_every),
-            DigestProbe(gateway, current, times.queue_every),
-            MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
-        ]
-
-    def _installed(self) -> OpenClaw | None:
-        current = self._layout.current
-        if not current.exists():
-            return None
-        return self._installer.openclaw(current)
-
     async def run(self, on_ready: Callable[[dict[str, str]], None]) -> None:
         """Recover, then serve; `on_ready` is told the addresses once the doors are open.
         Cancellation stops the tasks; the gateway keeps running."""
@@ -303,10 +241,10 @@ class Daemon:
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
                 ("housekeeping", self._tidy()),
-                ("outlook", self._outlook.run()),
+                ("outlook", self._upgrading.outlook.run()),
                 ("trees", self._trees.run()),
                 ("sync", self._sync.run()),
-                ("health", self._health.run()),
+                ("health", self._own.health.run()),
                 ("conductor", self.conductor.run()),
                 ("discovery", self._discover(for_peers)),
             ):
@@ -404,7 +342,7 @@ class Daemon:
             broadcasts=await self.mesh.recent_broadcasts(),
             alerts=[*self._fleet.alerts, *self._sync.alerts],
             certificate_expires=self._fleet.renewal.expires,
-            standing=self._outlook.now,
+            standing=self._upgrading.outlook.now,
         )
 
     async def roll_back(self, reason: str) -> NodeReport:

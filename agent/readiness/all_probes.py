@@ -1,0 +1,45 @@
+"""Every probe of a node, with the periods and limits of its agent.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from agent.config import AgentConfig
+from agent.layout import Layout
+from agent.openclaw.cli import OpenClaw
+from agent.openclaw.gateway import Gateway
+from agent.readiness.probes.digest import DigestProbe
+from agent.readiness.probes.doctor import DoctorProbe
+from agent.readiness.probes.gateway import GatewayProbe
+from agent.readiness.probes.memory import MemoryProbe
+from agent.readiness.probes.plugins import PluginProbe
+from agent.readiness.probes.queue import QueueProbe
+from agent.readiness.probes.running import RunningProbe
+from agent.readiness.probes.tree import TreeProbe
+from agent.readiness.reading import Probe
+from agent.service.base import Pid
+from agent.upgrade.installers.base import Installer
+
+
+def make_probes(
+    config: AgentConfig,
+    layout: Layout,
+    gateway: Gateway,
+    installer: Installer,
+    alive: Callable[[], Awaitable[Pid | None]],
+) -> list[Probe]:
+    times, limits = config.probes, config.guards
+
+    def current() -> OpenClaw | None:
+        return installer.openclaw(layout.current) if layout.current.exists() else None
+
+    return [
+        TreeProbe(layout.current, times.tree_every, installer.drift),
+        GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
+        RunningProbe(gateway, current, alive, times.gateway_every),
+        DoctorProbe(current, times.doctor_every, config.upgrade.doctor_timeout),
+        QueueProbe(gateway, current, times.queue_every),
+        PluginProbe(gateway, current, layout.current, times.plugins_every),
+        DigestProbe(gateway, current, times.queue_every),
+        MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
+    ]
