@@ -31,6 +31,8 @@ class Monitor:
         self._clock = clock
         self._on_change = on_change
         self._last: tuple[object, ...] | None = None
+        self._awake = asyncio.Event()
+        self._awake.set()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -39,6 +41,7 @@ class Monitor:
 
     async def _repeat(self, probe: Probe) -> None:
         while True:
+            await self._awake.wait()
             await self._read(probe)
             await self._clock.sleep(probe.period_s)
 
@@ -48,10 +51,15 @@ class Monitor:
         await asyncio.gather(*(self._read(self._probes[name]) for name in wanted))
         return self.document()
 
-    def forget(self) -> None:
-        """After a change of the gateway: nothing that was read before it says anything now."""
+    def pause(self) -> None:
+        """While the gateway is away: nothing that was read before says anything now, and probes that are
+        whole processes would only slow its start down."""
+        self._awake.clear()
         self._readings.clear()
         self._notice()
+
+    def resume(self) -> None:
+        self._awake.set()
 
     def document(self) -> ReadinessDocument:
         return merge(

@@ -151,8 +151,12 @@ class Snapshots:
             for name in names:
                 if str(parent / name) in warm.trusted:
                     _remove(copy / parent / name)
-            with source.folder(str(parent)) as holder:
-                copy_names(holder, names, copy / parent, self._home)
+            with (
+                source.folder(str(parent)) as holder,
+                Folder.own(copy) as top,
+                top.folder(str(parent)) as target,
+            ):
+                copy_names(holder, names, target, self._home)
         for path in sorted(todo.retouched, reverse=True):
             _touch(copy / path, now[path])
         fresh = set(todo.stale)

@@ -134,8 +134,18 @@ async def test_a_late_or_failing_probe_is_unknown_with_its_reason(clock: ManualC
     assert changes
 
 
-async def test_after_a_change_of_the_gateway_old_readings_are_forgotten(clock: ManualClock) -> None:
+async def test_while_the_gateway_is_away_nothing_is_known_and_nothing_is_read(
+    clock: ManualClock,
+) -> None:
     monitor = Monitor("a", [StubProbe("tree", READINGS["tree"])], clock, lambda: None)
     await monitor.refresh()
-    monitor.forget()
+    monitor.pause()
+    reading = asyncio.create_task(monitor.run())
+    await asyncio.sleep(0.05)
     assert monitor.document().checks[0].status is CheckStatus.UNKNOWN
+    monitor.resume()
+    async with asyncio.timeout(5):
+        while monitor.document().checks[0].status is CheckStatus.UNKNOWN:
+            await asyncio.sleep(0.01)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

@@ -16,7 +16,7 @@ from agent.upgrade.steps.base import Evidence
 from agent.upgrade.steps.snapshot import wait_port_free
 from shared.readiness import CheckStatus
 
-POLL_S = 0.1
+POLL_S = 0.05
 
 
 class Restart:
@@ -58,6 +58,14 @@ async def start_and_wait(deps: Deps) -> Pid:
     """Start, then wait until that very process is ready. Raises StepFailed at the deadline, naming
     what was still missing, or when the process keeps ending. A stranger on the port is found before
     the start, so that its readiness is not taken for ours."""
+    deps.readiness.pause()
+    try:
+        return await _start_and_wait(deps)
+    finally:
+        deps.readiness.resume()
+
+
+async def _start_and_wait(deps: Deps) -> Pid:
     if await deps.service.alive() is None:
         await wait_port_free(deps)
     first = pid = await deps.service.start(deps.service_spec())

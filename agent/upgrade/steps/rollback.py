@@ -40,6 +40,8 @@ class RollBack:
             await self._tell(context, RedKind.STUCK, f"the rollback failed: {error}")
             await self._leave_something_running(context)
             raise
+        finally:
+            context.deps.readiness.resume()
 
     async def _tell(self, context: Context, kind: RedKind, reason: str) -> None:
         """Peers first, but whatever keeps them from being told must not keep the node from going back."""
@@ -65,9 +67,9 @@ class RollBack:
         await asyncio.to_thread(deps.snapshots.prepare, bookmark)
         stopped = deps.clock.now()
         deps.progress("stopping the gateway")
+        deps.readiness.pause()
         await deps.service.stop(deps.config.gateway.stop_timeout)
         fail_point("rollback.stopped")
-        deps.readiness.forget()
         await wait_port_free(deps)
         kept = await self._restore(context, bookmark, previous)
         await deps.weight.set(bookmark.weight)
