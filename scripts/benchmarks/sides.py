@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,13 +206,14 @@ class OpenClawUpdate:
         self._stand = stand
         self._prefix = stand.fleet.root / "update"
         self._bin = self._prefix / "bin"
+        self._node = self._prefix / "node" / "bin" / "node"
 
     async def upgrade(self, before: str, after: str) -> tuple[Silence, dict[str, Any]]:
         """Versions, not releases."""
         stand = self._stand
         await stand.clear()
         await self._install(before)
-        openclaw = [str(stand.fleet.tools.node), str(self._bin / "openclaw")]
+        openclaw = [str(self._node), str(self._bin / "openclaw")]
         old = await stand.start(openclaw, self._environment())
         spent: dict[str, Any] = {}
         async with watching(stand.fleet.workspace, stand.port, "openclaw-update") as watch:
@@ -230,23 +230,23 @@ class OpenClawUpdate:
         return watch.result(), {"spent_s": spent, "code": done.code, "steps_s": _steps(done)}
 
     async def _install(self, version: str) -> None:
-        """With `node` and `npm` in a folder of their own: the update looks for both on PATH."""
+        """With a copy of Node that has an npm beside it: the update runs the one beside its own Node,
+        wherever links may lead, and the wheel's does not run."""
         await asyncio.to_thread(shutil.rmtree, self._prefix, True)
-        tools, shims = self._stand.fleet.tools, self._prefix / "shims"
-        shims.mkdir(parents=True)
-        (shims / "node").symlink_to(tools.node)
-        npm = shims / "npm"
-        npm.write_text(f'#!/bin/sh\nexec "{tools.node}" "{tools.npm_cli}" "$@"\n')
-        npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+        tools, npm = self._stand.fleet.tools, self._node.with_name("npm")
+        self._node.parent.mkdir(parents=True)
+        await asyncio.to_thread(shutil.copy2, tools.node, self._node)
+        npm.write_text(f'#!/bin/sh\nexec "{self._node}" "{tools.npm_cli}" "$@"\n')
+        npm.chmod(0o755)
         words = ("install", "-g", "--prefix", str(self._prefix), f"openclaw@{version}")
-        done = await self._run(str(tools.node), str(tools.npm_cli), *words)
+        done = await self._run(str(npm), *words)
         if done.code != 0:
             raise RollcallError(f"npm install -g failed: {done.last_line()}")
 
     def _environment(self) -> dict[str, str]:
         """An operator's: install scripts run, and automatic updates do not."""
         env = self._stand.fleet.tools.environment(self._stand.home)
-        path = f"{self._prefix / 'shims'}:{self._bin}:{env['PATH']}"
+        path = f"{self._node.parent}:{self._bin}:{env['PATH']}"
         env |= {"PATH": path, "npm_config_ignore_scripts": "false", "OPENCLAW_NO_AUTO_UPDATE": "1"}
         return env
 
