@@ -52,9 +52,10 @@ class Stand:
     def openclaw(self, release: str) -> OpenClaw:
         return OpenClaw(self.fleet.tools, self.tree(release), self.home)
 
-    async def make_template(self, before: str) -> int:
+    async def make_template(self, before: str, *, fix: bool) -> int:
         """The state that the old release makes when it runs for the first time, then with some weight in
-        it, and run once more so that it has seen that. Returns the bytes of transcripts."""
+        it, and run once more so that it has seen that. A release that keeps sessions in SQLite does not
+        start on files: with `fix` its Doctor takes them in. Returns the bytes of transcripts."""
         fleet = self.fleet
         rollout = await fleet.set_target(before, strategy="immediate", soak_s=0)
         view = await fleet.until_ended(rollout)
@@ -64,6 +65,8 @@ class Stand:
         await fleet.supervisor.stop(fleet.nodes[0].name)
         await end_gateways(self.home)
         written = await asyncio.to_thread(add_sessions, self.state)
+        if fix:
+            await self.fix(before)
         gateway = await self.start_tree(before)
         await until_settled(self.port)
         await gateway.stop()
@@ -86,6 +89,14 @@ class Stand:
         gateway = await PlainGateway.start(words, env, self.home, self.port, log)
         await gateway.until_ready()
         return gateway
+
+    async def fix(self, release: str) -> int:
+        """OpenClaw's own migration of the state, with the binary of this release; how often it ran."""
+        for attempt in range(1, FIX_RUNS + 1):
+            done = await self.openclaw(release).run(*FIX, timeout_s=LIMIT_S)
+            if done.code == 0:
+                return attempt
+        raise RollcallError(f"openclaw doctor --fix failed: {done.last_line()}")
 
     async def start_tree(self, release: str) -> PlainGateway:
         openclaw = self.openclaw(release)
@@ -161,7 +172,7 @@ class Floor:
                 await old.stop()
             if self._migrates:
                 async with timed(spent, "doctor_fix"):
-                    spent["fix_runs"] = await self._fix(after)
+                    spent["fix_runs"] = await stand.fix(after)
             async with timed(spent, "start"):
                 self._gateway = await stand.start_tree(after)
         return watch.result(), {"spent_s": spent}
@@ -184,13 +195,6 @@ class Floor:
         if self._gateway is not None:
             await self._gateway.stop()
         await self._stand.clear()
-
-    async def _fix(self, release: str) -> int:
-        for attempt in range(1, FIX_RUNS + 1):
-            done = await self._stand.openclaw(release).run(*FIX, timeout_s=LIMIT_S)
-            if done.code == 0:
-                return attempt
-        raise RollcallError(f"openclaw doctor --fix failed: {done.last_line()}")
 
 
 class OpenClawUpdate:
