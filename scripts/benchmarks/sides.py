@@ -248,11 +248,12 @@ class OpenClawUpdate:
             raise RollcallError(f"npm install -g failed: {done.last_line()}")
 
     def _environment(self) -> dict[str, str]:
-        """An operator's: install scripts run, and automatic updates do not."""
+        """An operator's: the prefix is npm's global one, which 2026.8.2 wants before it believes that npm
+        is the owner; install scripts run, and automatic updates do not."""
         env = self._stand.fleet.tools.environment(self._stand.home)
         path = f"{self._node.parent}:{self._bin}:{env['PATH']}"
-        env |= {"PATH": path, "npm_config_ignore_scripts": "false", "OPENCLAW_NO_AUTO_UPDATE": "1"}
-        return env
+        own = {"npm_config_ignore_scripts": "false", "npm_config_prefix": str(self._prefix)}
+        return {**env, **own, "PATH": path, "OPENCLAW_NO_AUTO_UPDATE": "1"}
 
     async def _run(self, *argv: str) -> Output:
         env, home = self._environment(), self._stand.home
