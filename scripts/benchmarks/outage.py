@@ -110,7 +110,7 @@ class _Run:
             for number in range(1, self._rounds + 1)
         ]
         await self._fleet.until_found()
-        written = await self._stand.make_template(before)
+        written = await self._stand.make_template(before, fix=not self._pair.migrates)
         say(f"a state with {written >> 20} MiB of transcripts is the template")
         samples: list[Sample] = []
         for number, release in enumerate(after, start=1):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +52,10 @@ class Stand:
     def openclaw(self, release: str) -> OpenClaw:
         return OpenClaw(self.fleet.tools, self.tree(release), self.home)
 
-    async def make_template(self, before: str) -> int:
+    async def make_template(self, before: str, *, fix: bool) -> int:
         """The state that the old release makes when it runs for the first time, then with some weight in
-        it, and run once more so that it has seen that. Returns the bytes of transcripts."""
+        it, and run once more so that it has seen that. A release that keeps sessions in SQLite does not
+        start on files: with `fix` its Doctor takes them in. Returns the bytes of transcripts."""
         fleet = self.fleet
         rollout = await fleet.set_target(before, strategy="immediate", soak_s=0)
         view = await fleet.until_ended(rollout)
@@ -65,6 +65,8 @@ class Stand:
         await fleet.supervisor.stop(fleet.nodes[0].name)
         await end_gateways(self.home)
         written = await asyncio.to_thread(add_sessions, self.state)
+        if fix:
+            await self.fix(before)
         gateway = await self.start_tree(before)
         await until_settled(self.port)
         await gateway.stop()
@@ -87,6 +89,14 @@ class Stand:
         gateway = await PlainGateway.start(words, env, self.home, self.port, log)
         await gateway.until_ready()
         return gateway
+
+    async def fix(self, release: str) -> int:
+        """OpenClaw's own migration of the state, with the binary of this release; how often it ran."""
+        for attempt in range(1, FIX_RUNS + 1):
+            done = await self.openclaw(release).run(*FIX, timeout_s=LIMIT_S)
+            if done.code == 0:
+                return attempt
+        raise RollcallError(f"openclaw doctor --fix failed: {done.last_line()}")
 
     async def start_tree(self, release: str) -> PlainGateway:
         openclaw = self.openclaw(release)
@@ -162,7 +172,7 @@ class Floor:
                 await old.stop()
             if self._migrates:
                 async with timed(spent, "doctor_fix"):
-                    spent["fix_runs"] = await self._fix(after)
+                    spent["fix_runs"] = await stand.fix(after)
             async with timed(spent, "start"):
                 self._gateway = await stand.start_tree(after)
         return watch.result(), {"spent_s": spent}
@@ -186,13 +196,6 @@ class Floor:
             await self._gateway.stop()
         await self._stand.clear()
 
-    async def _fix(self, release: str) -> int:
-        for attempt in range(1, FIX_RUNS + 1):
-            done = await self._stand.openclaw(release).run(*FIX, timeout_s=LIMIT_S)
-            if done.code == 0:
-                return attempt
-        raise RollcallError(f"openclaw doctor --fix failed: {done.last_line()}")
-
 
 class OpenClawUpdate:
     """`openclaw update --tag TO --json --yes` of an `npm install -g` of its own.
@@ -207,13 +210,14 @@ class OpenClawUpdate:
         self._stand = stand
         self._prefix = stand.fleet.root / "update"
         self._bin = self._prefix / "bin"
+        self._node = self._prefix / "node" / "bin" / "node"
 
     async def upgrade(self, before: str, after: str) -> tuple[Silence, dict[str, Any]]:
         """Versions, not releases."""
         stand = self._stand
         await stand.clear()
         await self._install(before)
-        openclaw = [str(stand.fleet.tools.node), str(self._bin / "openclaw")]
+        openclaw = [str(self._node), str(self._bin / "openclaw")]
         old = await stand.start(openclaw, self._environment())
         spent: dict[str, Any] = {}
         async with watching(stand.fleet.workspace, stand.port, "openclaw-update") as watch:
@@ -230,25 +234,26 @@ class OpenClawUpdate:
         return watch.result(), {"spent_s": spent, "code": done.code, "steps_s": _steps(done)}
 
     async def _install(self, version: str) -> None:
-        """With `node` and `npm` in a folder of their own: the update looks for both on PATH."""
+        """With a copy of Node that has an npm beside it: the update runs the one beside its own Node,
+        wherever links may lead, and the wheel's does not run."""
         await asyncio.to_thread(shutil.rmtree, self._prefix, True)
-        tools, shims = self._stand.fleet.tools, self._prefix / "shims"
-        shims.mkdir(parents=True)
-        (shims / "node").symlink_to(tools.node)
-        npm = shims / "npm"
-        npm.write_text(f'#!/bin/sh\nexec "{tools.node}" "{tools.npm_cli}" "$@"\n')
-        npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+        tools, npm = self._stand.fleet.tools, self._node.with_name("npm")
+        self._node.parent.mkdir(parents=True)
+        await asyncio.to_thread(shutil.copy2, tools.node, self._node)
+        npm.write_text(f'#!/bin/sh\nexec "{self._node}" "{tools.npm_cli}" "$@"\n')
+        npm.chmod(0o755)
         words = ("install", "-g", "--prefix", str(self._prefix), f"openclaw@{version}")
-        done = await self._run(str(tools.node), str(tools.npm_cli), *words)
+        done = await self._run(str(npm), *words)
         if done.code != 0:
             raise RollcallError(f"npm install -g failed: {done.last_line()}")
 
     def _environment(self) -> dict[str, str]:
-        """An operator's: install scripts run, and automatic updates do not."""
+        """An operator's: the prefix is npm's global one, which 2026.8.2 wants before it believes that npm
+        is the owner; install scripts run, and automatic updates do not."""
         env = self._stand.fleet.tools.environment(self._stand.home)
-        path = f"{self._prefix / 'shims'}:{self._bin}:{env['PATH']}"
-        env |= {"PATH": path, "npm_config_ignore_scripts": "false", "OPENCLAW_NO_AUTO_UPDATE": "1"}
-        return env
+        path = f"{self._node.parent}:{self._bin}:{env['PATH']}"
+        own = {"npm_config_ignore_scripts": "false", "npm_config_prefix": str(self._prefix)}
+        return {**env, **own, "PATH": path, "OPENCLAW_NO_AUTO_UPDATE": "1"}
 
     async def _run(self, *argv: str) -> Output:
         env, home = self._environment(), self._stand.home
