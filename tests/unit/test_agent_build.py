@@ -33,7 +33,7 @@ from shared.errors import (
 )
 from shared.failpoint import VARIABLE
 from shared.protocol import FIRST, SPOKEN
-from shared.release import parse_release, same_gateway
+from shared.release import check_for_agent, parse_release, same_gateway
 from shared.wheel import check_dependencies, read_agent_wheel
 from tests.support.agentworld import BUILD, World, make_world, moved, off
 from tests.support.wheelkit import ROOT, build_wheel, pack, tiny_agent
@@ -282,3 +282,16 @@ def test_a_wheel_of_this_tree_carries_its_lock_and_its_protocol(tmp_path: Path) 
     assert agent.protocol == SPOKEN
     assert agent.lock == (ROOT / "scripts" / "locks" / "agent.txt").read_bytes()
     assert {"aiohttp", "pydantic"} <= {each.name for each in agent.requirements}
+
+
+def test_a_release_that_says_more_than_this_agent_knows_is_not_installed_by_it() -> None:
+    value = {**manifest().model_dump(mode="json"), "sandbox": True}
+    value["schema_versions"] = {"state": 1, "agent": 1, "queue": 4}
+    release = parse_release(canonical_json(value))
+    assert release.unknown == ["sandbox", "schema_versions.queue"]
+    with pytest.raises(UntrustedError, match=r"sandbox, schema_versions\.queue") as refused:
+        check_for_agent(release, "0.1.0")
+    assert "--agent-wheel" in str(refused.value)
+    plain = parse_release(manifest(overlay={"*": {"anything": [{"goes": 1}]}}).canonical())
+    assert plain.unknown == []
+    check_for_agent(plain, "0.1.0")

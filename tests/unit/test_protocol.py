@@ -24,12 +24,12 @@ from agent.trust import load_trust
 from shared.canonical import canonical_json, sha256_hex
 from shared.clock import SystemClock
 from shared.envelope import MESSAGE, seal
-from shared.errors import BadInputError, UntrustedError
+from shared.errors import BadInputError
 from shared.http import RefusedError, call, session
 from shared.listener import Server
 from shared.messages import Payload, Red, RedKind, Verdict, open_message
 from shared.protocol import HEADER, SPOKEN, ProtocolError, ProtocolRange, check_overlap
-from shared.release import AgentBuild, check_for_agent, parse_release
+from shared.release import AgentBuild
 from shared.report import NodeReport, ReadinessSummary, SyncRequest
 from shared.roster import COORDINATOR_HOST
 from shared.tls import client_context, server_context, unverified_context
@@ -37,7 +37,6 @@ from tests.support.coordinatorkit import LOCK, Running, joined, start, sync
 from tests.support.trustkit import TestFleet, make_fleet
 from tests.unit.test_mesh import Facade, Peer, with_files
 from tests.unit.test_mesh import NoRepository as NoFiles
-from tests.unit.test_release import manifest
 from tests.unit.test_sync import NoRepository
 
 OLDER, MIDDLE, NEWER = (
@@ -355,19 +354,6 @@ async def door_of(peer: Peer, speaks: ProtocolRange, port: int) -> Server:
     server = Server(api.application(Facade(peer.name)), "127.0.0.1", port, context)
     await server.start()
     return server
-
-
-def test_a_release_that_says_more_than_this_agent_knows_is_not_installed_by_it() -> None:
-    value = {**manifest().model_dump(mode="json"), "sandbox": True}
-    value["schema_versions"] = {"state": 1, "agent": 1, "queue": 4}
-    release = parse_release(canonical_json(value))
-    assert release.unknown == ["sandbox", "schema_versions.queue"]
-    with pytest.raises(UntrustedError, match=r"sandbox, schema_versions\.queue") as refused:
-        check_for_agent(release, "0.1.0")
-    assert "--agent-wheel" in str(refused.value)
-    plain = parse_release(manifest(overlay={"*": {"anything": [{"goes": 1}]}}).canonical())
-    assert plain.unknown == []
-    check_for_agent(plain, "0.1.0")
 
 
 def agent_speaking(speaks: ProtocolRange | None) -> AgentBuild:
