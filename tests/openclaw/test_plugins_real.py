@@ -69,14 +69,14 @@ async def move(place: Path) -> None:
                 assert runs[-1].code == 0, runs[-1].last_line()
             done = await plugins.install(timeout_s=300)
         assert sorted([*done["installed"], *done["kept"]]) == ["discord"]
-    log = (place / "gateway.log").open("wb")
-    process = await asyncio.create_subprocess_exec(
-        *openclaw.argv("gateway", "--port", str(port)),
-        env=openclaw.environment(),
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
+    with (place / "gateway.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *openclaw.argv("gateway", "--port", str(port)),
+            env=openclaw.environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         await check_running(openclaw, port, release.manifest.openclaw)
     finally:
