@@ -29,7 +29,7 @@ from shared.http import session
 from tests.openclaw.conftest import NEW, OLD, Packages
 from tests.support.launchd.emulator import Launchd, emulated_launchd
 
-pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.openclaw, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PRELOAD = Path(__file__).resolve().parents[1] / "support" / "launchd" / "darwin-preload.mjs"
 LABEL = "ai.openclaw.gateway"

@@ -17,7 +17,7 @@ from shared.npm import Npm, find_tools
 from tests.openclaw.conftest import NEW, OLD
 from tests.support.installkit import Node
 
-pytestmark = pytest.mark.openclaw
+pytestmark = [pytest.mark.openclaw, pytest.mark.slow]
 LIMIT_S = 900
 
 

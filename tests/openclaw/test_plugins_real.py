@@ -24,7 +24,7 @@ from shared.npm import Npm, find_tools
 from shared.release import parse_release
 from tests.openclaw.conftest import NEW, OLD
 
-pytestmark = pytest.mark.openclaw
+pytestmark = [pytest.mark.openclaw, pytest.mark.slow]
 LIMIT_S = 900
 DISCORD = "@openclaw/discord"
 

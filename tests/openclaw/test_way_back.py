@@ -20,7 +20,7 @@ from shared.report import NodeReport
 from shared.roster import Role
 from tests.support.modelstub import ANSWER, ModelStub, provider
 
-pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.openclaw, pytest.mark.slow, pytest.mark.timeout(900)]
 
 OLD, NEW = "2026.7.35", "2026.9.6"
 PLUGIN = "@openclaw/discord"
