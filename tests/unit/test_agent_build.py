@@ -127,7 +127,7 @@ def test_killed_anywhere_in_an_adoption_the_next_one_succeeds(tmp_path: Path, pl
     home, points = tmp_path / "a home", tmp_path / "points"
     home.mkdir()
     points.mkdir()
-    (points / "armed").write_text(place)
+    (points / "armed").write_text(f"{place}#1")
     argv = [sys.executable, "-c", ADOPT, "adopt", "--json", "--home", str(home)]
     argv += ["--wheel", str(wheel), "--wheels", str(wheels)]
     env = {**os.environ, VARIABLE: str(points), "PYTHONPATH": str(ROOT)}

@@ -60,7 +60,7 @@ async def test_killed_anywhere_the_next_agent_starts_and_stops_it(
 ) -> None:
     folder = tmp_path / "points"
     folder.mkdir()
-    (folder / ARMED).write_text(point)
+    (folder / ARMED).write_text(f"{point}#1")
     assert await run_victim(rig, folder, "start", "stop") == -signal.SIGKILL
     assert point in (folder / REACHED).read_text().splitlines()
     later = await rig.again()
