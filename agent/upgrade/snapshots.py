@@ -187,7 +187,7 @@ class Snapshots:
             original = Path(saved.original)
             with (
                 Folder.guarded(original.parent) as parent,
-                parent.private_folder(f"{original.name}.restored") as ours,
+                parent.private_folder(_room_of(original)) as ours,
             ):
                 if not ours.has_folder(CHECKED):
                     self._prepare(self._copy_of(bookmark, saved), ours, saved.sha256)
@@ -203,6 +203,9 @@ class Snapshots:
             done = self._done(bookmark, saved)
             if not done.exists():
                 self._restore(bookmark, saved, done)
+            original = Path(saved.original)
+            with Folder.guarded(original.parent) as parent:
+                parent.remove_folder(_room_of(original))
             kept.append(done.read_text())
         return [each for each in kept if each]
 
@@ -210,7 +213,7 @@ class Snapshots:
         """Writes to `done` where the failed state was kept, if there was one. The copy is made whole in a
         folder of our own beside the original, whose parent may be the gateway's; the rest is renames."""
         original = Path(saved.original)
-        failed, room = failed_name(original, bookmark.upgrade), f"{original.name}.restored"
+        failed, room = failed_name(original, bookmark.upgrade), _room_of(original)
         with Folder.guarded(original.parent) as parent:
             there, set_aside = parent.has_folder(original.name), parent.has_folder(failed)
             with parent.private_folder(room) as ours:
@@ -227,7 +230,6 @@ class Snapshots:
             parent.sync()
             kept = str(original.with_name(failed)) if parent.has_folder(failed) else ""
             write_durable(done, kept.encode())
-            parent.remove_folder(room)
 
     def _prepare(self, copy: Path, room: Folder, sha256: str) -> None:
         """A checked copy under the name `whole`, and only then the sign that it is. Where there is no room
@@ -276,6 +278,11 @@ class Snapshots:
 
     def _done(self, bookmark: Bookmark, saved: SavedFolder) -> Path:
         return self.bookmarks.folder(bookmark.upgrade) / f"{saved.copy_name}.restored"
+
+
+def _room_of(original: Path) -> str:
+    """A folder of ours beside it, in which the copy is made whole; there only while a restore goes on."""
+    return f"{original.name}.restored"
 
 
 def _warm_of(copy: Path) -> Path:
