@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -39,6 +40,7 @@ from shared.versions import OpenClawVersion
 
 STATE, WORKSPACES = "state", "workspaces"
 MAIN_FILES = (".sqlite", ".sqlite3", ".db")
+LOCK_FILE = re.compile(r"\.lock(\.sqlite.*)?$")
 HAS_PREFLIGHT = OpenClawVersion("2026.8.1")
 POLL_S = 0.1
 _OFF = (
@@ -208,6 +210,7 @@ def _lay_out(deps: Deps, root: Path, copies: list[Path]) -> Path:
     with Folder.own(root) as folder:
         copy_in(copies[0], folder, STATE, home)
     state = root / STATE
+    _unlock(state)
     workspaces = state / WORKSPACES
     if len(copies) > 1:
         workspaces.mkdir(mode=0o700, exist_ok=True)
@@ -219,6 +222,16 @@ def _lay_out(deps: Deps, root: Path, copies: list[Path]) -> Path:
         if len(copies) > 1:
             os.chown(workspaces, account.uid, account.gid)
     return state
+
+
+def _unlock(state: Path) -> None:
+    """Locks that came along say that the gateway which serves owns this copy as well: OpenClaw keeps them in
+    the state directory, from 2026.8 on as databases beside the files."""
+    with Folder.own(state) as folder:
+        found = [path for path, stamp in take_inventory(folder).items() if not stamp.is_folder]
+    for path in found:
+        if LOCK_FILE.search(path):
+            (state / path).unlink()
 
 
 def _databases(state: Path) -> list[str]:

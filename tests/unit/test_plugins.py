@@ -63,7 +63,7 @@ class Site:
 
     async def install(self) -> dict[str, Any]:
         async with plugins_of(self.release, self.tree, self.openclaw) as plugins:
-            return await plugins.install(timeout_s=60)
+            return {**await plugins.install(timeout_s=60), "others": await plugins.others()}
 
 
 async def stage(place: Path, npm: Npm) -> Site:
@@ -152,7 +152,8 @@ async def test_a_plugin_of_another_version_gives_way_and_others_are_reported(sit
 async def test_a_release_without_plugins_asks_nothing_and_downloads_nothing(site: Site) -> None:
     bare = parse_release(manifest(lock_sha256=site.release.manifest.lock_sha256).canonical())
     async with plugins_of(bare, site.tree, site.openclaw) as plugins:
-        assert await plugins.install(timeout_s=1) == {"installed": [], "kept": [], "others": []}
+        assert await plugins.install(timeout_s=1) == {"installed": [], "kept": []}
+        assert await plugins.others() == []
         words = ("plugins", "install", f"npm:{PLUGIN}@1.0.0", "--force", "--accept-capabilities")
         output = await plugins.openclaw.run(*words, timeout_s=60)
     assert output.code == 1
