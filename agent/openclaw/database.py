@@ -53,12 +53,15 @@ class Preflight:
 
 async def preflight(openclaw: OpenClaw, state: Path, databases: list[str]) -> list[Preflight]:
     """Asks the version whether it could take these over; `databases` are relative to `state`, and have no
-    logs beside them. Exists from 2026.8.1 on (OPENCLAW.md)."""
+    logs beside them. Exists from 2026.8.1 on, for agents' databases from some later release on: one that does not
+    know the command has said nothing."""
     found = []
     for name in databases:
         words = _words(name, state / name)
         if words is not None:
             _, value = await openclaw.run_json(*words, timeout_s=PREFLIGHT_TIMEOUT_S)
+            if name != STATE_DATABASE and "schema" not in value:
+                continue
             found.append(Preflight(name, str(value.get("status"))))
     return found
 
