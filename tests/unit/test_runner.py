@@ -238,3 +238,23 @@ def test_what_keeps_a_pending_upgrade_from_beginning() -> None:
     assert isinstance(admit(TARGET, TARGET.release, None, [], []), Nothing)
     assert isinstance(admit(None, None, None, [], []), Nothing)
     assert admit(TARGET, None, None, [], []) == Start(TARGET)
+
+
+@pytest.mark.parametrize("fail", [None, Phase.DRAINED, Phase.RESTARTED, Phase.SOAKING])
+async def test_from_every_prefix_of_a_journal_it_comes_to_an_end(
+    path: Path, fail: Phase | None
+) -> None:
+    """Fault 8: whatever line was the last one that got to the disk."""
+    whole = path.with_name("whole.log")
+    moved = await reload(whole, World(fail={fail} if fail else set()))
+    await moved.begin(TARGET, "x")
+    lines = (await asyncio.to_thread(whole.read_bytes)).splitlines(keepends=True)
+    ends = set()
+    for count in range(1, len(lines) + 1):
+        await asyncio.to_thread(path.write_bytes, b"".join(lines[:count]))
+        again = await reload(path, World())
+        await again.resume()
+        assert again.record is not None
+        assert again.record.over
+        ends.add(phase(again))
+    assert ends == {Phase.DONE, phase(moved)}
