@@ -20,14 +20,16 @@ _DULL = ("/.cache/", "/cache/", "/logs/", ".sqlite-shm", ".sqlite-wal")
 
 
 async def count_loss(context: Context, bookmark: Bookmark) -> Loss:
-    """Files by comparison with the bookmark's copies; turns from the gateway, if it is ready."""
+    """Files by comparison with the bookmark's copies; turns from the gateway, if it is ready. One that never was
+    has taken none, and is not waited for."""
     deps = context.deps
     files = await asyncio.to_thread(deps.snapshots.written_since, bookmark)
     since = context.record.fact(Phase.SNAPSHOTTED, "stopped_at") or bookmark.created
+    served = context.record.fact(Phase.RESTARTED, "running") is not None
     return Loss(
         files=len(files),
         named=sorted(files, key=lambda path: (_is_dull(path), path))[:NAMED],
-        turns=await _turns_since(deps, since),
+        turns=await _turns_since(deps, since) if served else 0,
     )
 
 
