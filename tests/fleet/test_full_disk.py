@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -18,19 +19,23 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 SIZE = "24m"
 
 
+def run(*words: str | Path) -> None:
+    subprocess.run(words, check=True)
+
+
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     """Its agent's home is a file system of its own."""
     rig = Rig(Workspace(), real=False)
     home = rig.node.home
     home.mkdir(parents=True, mode=0o700)
-    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", home], check=True)
+    await asyncio.to_thread(run, "/bin/mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", home)
     try:
         await rig.open()
         yield rig
     finally:
         await rig.fleet.supervisor.stop_all()
-        subprocess.run(["/bin/umount", "--lazy", home], check=True)
+        await asyncio.to_thread(run, "/bin/umount", "--lazy", home)
         await rig.close()
 
 
