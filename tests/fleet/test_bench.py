@@ -17,6 +17,8 @@ from shared.errors import RollcallError
 from shared.roster import Role
 from tests.fleet.conftest import NEW, OLD
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(600)
 async def test_an_agent_and_the_floor_move_the_same_gateway_and_are_watched() -> None:
