@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,6 +192,11 @@ def caller(request: web.Request) -> PeerCertificate | None:
     return read_peer(transport.get_extra_info("peercert") if transport else None)
 
 
+FORGETS_CLOSED: Final = sys.version_info < (3, 12, 7) or sys.version_info[:3] == (3, 13, 0)
+"""There aiohttp has to be told to end what it has closed: a TLS connection that waits for the other side's
+goodbye is otherwise left open when the session closes."""
+
+
 def session(
     *,
     context: ssl.SSLContext | None = None,
@@ -212,6 +218,7 @@ def session(
             limit=256,
             limit_per_host=per_host,
             keepalive_timeout=KEEPALIVE_S - 15,
+            enable_cleanup_closed=FORGETS_CLOSED,
         )
     return aiohttp.ClientSession(
         connector=connector,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import queue
+import ssl
+import threading
+import warnings
 from collections.abc import AsyncIterator
 
 import pytest
+import trustme
 from aiohttp import web
 
 from shared.errors import BadInputError, UnavailableError
@@ -200,3 +206,51 @@ async def test_nobody_there_is_unavailable(field: Field) -> None:
     async with session() as client:
         with pytest.raises(UnavailableError, match="no answer from"):
             await call(client, "POST", field.url)
+
+
+def test_a_session_leaves_no_tls_connection_behind() -> None:
+    """Where the server closes first: TLS then waits for a goodbye that an ended loop never hears. An unclosed
+    connection is a warning, and a warning fails the test."""
+    authority = trustme.CA()
+    for_server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(for_server)
+    for_client = ssl.create_default_context()
+    authority.configure_trust(for_client)
+    ports: queue.Queue[int] = queue.Queue()
+    done = threading.Event()
+
+    async def last_word(_: web.Request) -> web.Response:
+        answer = web.Response(text="x")
+        answer.force_close()
+        return answer
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_get("/", last_word)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=for_server).start()
+        ports.put(runner.addresses[0][1])
+        await asyncio.to_thread(done.wait, 60)
+        await runner.cleanup()
+
+    async def ask(port: int) -> None:
+        async with (
+            session(context=for_client, speaks=None) as client,
+            client.get(f"https://127.0.0.1:{port}/") as answer,
+        ):
+            await answer.read()
+
+    serving = threading.Thread(target=lambda: asyncio.run(serve()))
+    serving.start()
+    port = ports.get(timeout=30)
+    try:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            for _ in range(20):
+                asyncio.run(ask(port))
+            gc.collect()
+    finally:
+        done.set()
+        serving.join()
+    assert not [str(each.message) for each in seen if "unclosed" in str(each.message)]
