@@ -85,12 +85,11 @@ class Keeper:
         return await asyncio.to_thread(self._prune, keeping or self._usual, dry_run)
 
     def _prune(self, keeping: Keeping, dry_run: bool) -> list[str]:
-        found = self._bookmarks.all()
-        going = which_go(
-            found, keeping, self._clock.now(), needed=set(self._needed()), good=self._good()
-        )
+        found, needed = self._bookmarks.all(), set(self._needed())
+        going = which_go(found, keeping, self._clock.now(), needed=needed, good=self._good())
         if not dry_run:
-            for upgrade in [*going, *self._bookmarks.unreadable()]:
+            stray = set(self._bookmarks.unreadable()) - needed
+            for upgrade in [*going, *sorted(stray)]:
                 self._bookmarks.remove(upgrade)
                 log.info("bookmark pruned", upgrade=upgrade)
         return going

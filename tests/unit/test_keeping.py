@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from agent.upgrade.bookmark import DAY_S, Bookmark, Keeping, SavedFolder, which_go
+from agent.layout import Layout
+from agent.store import Store
+from agent.upgrade.bookmark import DAY_S, Bookmark, Bookmarks, Keeping, SavedFolder, which_go
+from agent.upgrade.keeper import Keeper
+from agent.upgrade.phases import Phase
+from agent.upgrade.record import Record, Status
+from shared.clock import SystemClock
 from shared.report import Standing
 from shared.wayback import Facts, foresee, judge_way_back
+from tests.unit.test_journal import TARGET
 
 NOW = 100 * DAY_S
 SAVED = [SavedFolder(original="/s", copy_name="0-s", sha256="a" * 64)]
@@ -109,3 +118,30 @@ def test_a_plan_foresees_from_what_a_node_says_of_itself() -> None:
     assert not answer.restores_state
     assert answer.snapshot_s == 5.0
     assert not foresee(standing.model_copy(update={"whole": False}), "15/19").possible
+
+
+async def test_a_damaged_bookmark_goes_unless_it_is_the_one_in_use(tmp_path: Path) -> None:
+    """People may still find its copies of use."""
+    record = Record(
+        upgrade="mine",
+        target=TARGET,
+        label="x",
+        phase=Phase.DONE,
+        status=Status.ENTERED,
+        began=0,
+        entered=0,
+    )
+    bookmarks = Bookmarks(tmp_path)
+    for name in ("mine", "stray"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bookmark.json").write_bytes(b"\0" * 9)
+    keeper = Keeper(
+        bookmarks,
+        cast(Store, None),
+        Layout(tmp_path),
+        SystemClock(),
+        lambda: record,
+        Keeping(3, 30),
+    )
+    assert await keeper.prune() == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["mine"]
