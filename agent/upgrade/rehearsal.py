@@ -32,6 +32,7 @@ from agent.openclaw.settings import (
 from agent.openclaw.tree import config_schema
 from agent.upgrade.context import Context, Deps, StepFailed, needs_fix
 from agent.upgrade.inventory import take_inventory
+from shared.command import end_marked
 from shared.errors import CommandError, UntrustedError
 from shared.readiness import CheckStatus
 from shared.scratch import PREFIX
@@ -39,6 +40,8 @@ from shared.untrusted import Folder
 from shared.versions import OpenClawVersion
 
 STATE, WORKSPACES = "state", "workspaces"
+STATE_DIR = "OPENCLAW_STATE_DIR"
+"""Names a place of its own for each rehearsal, so it also tells the processes that one has left behind."""
 MAIN_FILES = (".sqlite", ".sqlite3", ".db")
 LOCK_FILE = re.compile(r"\.lock(\.sqlite.*)?$")
 HAS_PREFLIGHT = OpenClawVersion("2026.8.1")
@@ -80,6 +83,7 @@ async def rehearse(context: Context, copies: list[Path]) -> Rehearsed:
     except (CommandError, UntrustedError) as error:
         raise StepFailed(f"rehearsal: {error.message}") from error
     finally:
+        await asyncio.to_thread(end_marked, STATE_DIR, str(root / STATE))
         await asyncio.to_thread(shutil.rmtree, root, True)
 
 
@@ -258,7 +262,7 @@ def _quiet(root: Path) -> dict[str, str]:
     return {
         **dict.fromkeys(_OFF, "1"),
         "OPENCLAW_HOME": str(root),
-        "OPENCLAW_STATE_DIR": str(root),
+        STATE_DIR: str(root),
         "OPENCLAW_CONFIG_PATH": str(root / CONFIG),
     }
 
