@@ -132,7 +132,7 @@ async def test_without_the_previous_tree_it_stays_up_and_says_so(rig: Rig) -> No
     pid, store = gateway_pid(rig), rig.fleet.root / "store"
     old = (await report(rig)).standing
     assert old is not None
-    trees = [path for path in store.iterdir() if path.is_dir() and path.name != old.release]
+    trees = [path for path in store.iterdir() if path.name[0] != "." and path.name != old.release]
     moved = [path.rename(path.with_name(f"{path.name}-away")) for path in trees]
     with pytest.raises(RollcallError, match="failed"):
         await rig.fleet.agent(rig.node, "rollback", "--reason", "a trial")
