@@ -55,6 +55,22 @@ async def blocked(rig: Rig) -> list[str]:
     return [each["release"] for each in answer["blocked"]]
 
 
+async def test_a_release_with_the_same_gateway_does_not_touch_it(rig: Rig) -> None:
+    """Another name and expiry, as with another agent: the link moves, and the gateway runs on. The first of the
+    tests: once a newer release was proven here, its floor would refuse this one."""
+    before, pid = await report(rig), gateway_pid(rig)
+    twin = await rig.fleet.freeze(OLD, name="twin")
+    upgrade = await upgrade_to(rig, twin)
+    now = await report(rig)
+    assert (upgrade.outcome, now.release, gateway_pid(rig)) == ("done", twin, pid)
+    assert now.readiness.status == "green"
+    back = NodeReport.from_value(await rig.fleet.agent(rig.node, "rollback"))
+    assert back.upgrade is not None
+    assert back.upgrade.outcome == "rolled_back"
+    assert ((await report(rig)).release, gateway_pid(rig)) == (before.release, pid)
+    await rig.reset()
+
+
 async def test_a_busy_gateway_is_left_alone_at_the_deadline(rig: Rig) -> None:
     pid, busy = gateway_pid(rig), rig.node.gateway_home / ".openclaw" / "busy"
     busy.write_text("answering alice")
@@ -145,21 +161,6 @@ async def test_without_the_previous_tree_it_stays_up_and_says_so(rig: Rig) -> No
     for path in moved:
         path.rename(path.with_name(path.name.removesuffix("-away")))
     assert await rig.back([]) == "rolled_back", "a person may try once more"
-    await rig.reset()
-
-
-async def test_a_release_with_the_same_gateway_does_not_touch_it(rig: Rig) -> None:
-    """Another name and expiry, as with another agent: the link moves, and the gateway runs on."""
-    before, pid = await report(rig), gateway_pid(rig)
-    twin = await rig.fleet.freeze(OLD, name="twin")
-    upgrade = await upgrade_to(rig, twin)
-    now = await report(rig)
-    assert (upgrade.outcome, now.release, gateway_pid(rig)) == ("done", twin, pid)
-    assert now.readiness.status == "green"
-    back = NodeReport.from_value(await rig.fleet.agent(rig.node, "rollback"))
-    assert back.upgrade is not None
-    assert back.upgrade.outcome == "rolled_back"
-    assert ((await report(rig)).release, gateway_pid(rig)) == (before.release, pid)
     await rig.reset()
 
 
