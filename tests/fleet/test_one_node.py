@@ -18,7 +18,7 @@ from shared.report import NodeReport, UpgradeReport
 from shared.roster import Role
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-TOGETHER = 12
+TOGETHER = 16
 """Kills in one upgrade: the campaign command has one at a time."""
 
 
@@ -164,6 +164,7 @@ async def test_without_the_previous_tree_it_stays_up_and_says_so(rig: Rig) -> No
     await rig.reset()
 
 
+@pytest.mark.timeout(1200)
 async def test_killed_at_every_named_place_it_comes_through(rig: Rig) -> None:
     """P4, faults 8 and 10; several kills in each upgrade."""
     points = await rig.discover()
