@@ -54,12 +54,11 @@ class Outlook:
         if tree is None:
             return None
         state = self._gateway.state
-        work = self._snapshots.measure([state, *self._gateway.workspaces])
         return Standing(
             release=tree.name,
             whole=read_seal(tree) is not None,
             schema_versions=config_schema(tree),
-            state_bytes=work.bytes,
+            state_bytes=self._snapshots.measure([state, *self._gateway.workspaces]),
             free_bytes=shutil.disk_usage(state.parent).free,
             same_disk=state.parent.stat().st_dev == self._layout.home.stat().st_dev,
             at=self._clock.now(),

@@ -22,7 +22,7 @@ import structlog
 
 from agent.config import OpenClawConfig
 from agent.layout import Layout
-from agent.openclaw.tree import read_seal
+from agent.openclaw.tree import read_seal, room_for_tree
 from agent.service.base import GatewayService
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.lastgood import read_last_good
@@ -43,8 +43,6 @@ STALE_S = 30 * 86400.0
 EVERY_S = 86400.0
 LOOK_EVERY_S = 2.0
 DELETE_TIMEOUT_S = 3600.0
-SPACE_FACTOR = 2.5
-"""As `claimed` asks for."""
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -145,7 +143,7 @@ class Trees:
         usage = shutil.disk_usage(self._layout.releases)
         seals = [read_seal(self._layout.releases / tree.id) for tree in self._trees()]
         largest = max((seal.bytes for seal in seals if seal), default=0)
-        wanted = max(self._config.disk_watermark.of(usage.total), int(SPACE_FACTOR * largest))
+        wanted = max(self._config.disk_watermark.of(usage.total), room_for_tree(largest))
         return usage.free < wanted
 
     async def _retire(self, *, low: bool, besides: set[str]) -> None:

@@ -20,6 +20,7 @@ from shared.wire import Sha256, Wire
 SEAL = "COMPLETE"
 LOCK = "openclaw.lock"
 MODULES = "node_modules"
+SPACE_FACTOR = 2.5
 PLUGINS = "plugins"
 MAX_READ = 16 << 20
 """Of one file of a tree that is parsed: the lock is the largest."""
@@ -78,6 +79,11 @@ def read_seal(tree: Path) -> TreeSeal | None:
         return TreeSeal.from_bytes(read_in(tree, SEAL))
     except (FileNotFoundError, NotADirectoryError, BadInputError):
         return None
+
+
+def room_for_tree(size: int) -> int:
+    """Bytes that must be free to stage a tree of `size` bytes: npm's work and the tree (DESIGN.md, 4)."""
+    return int(SPACE_FACTOR * size)
 
 
 def read_in(tree: Path, relative: str) -> bytes:

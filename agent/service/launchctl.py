@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from shared.command import SYSTEM_PATH, Output, run_command
 from shared.errors import CommandError, UnavailableError
 
 CALL_TIMEOUT_S = 20.0
-LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-DOMAIN = r"system|gui/[0-9]{1,10}"
 
 
 class NoSessionError(UnavailableError):
@@ -63,14 +60,6 @@ class Target:
         """Whose GUI session it is; None in the system domain."""
         kind, _, uid = self.domain.partition("/")
         return int(uid) if kind == "gui" else None
-
-
-def is_label(text: str) -> bool:
-    return re.fullmatch(LABEL, text) is not None
-
-
-def is_domain(text: str) -> bool:
-    return re.fullmatch(DOMAIN, text) is not None
 
 
 class Launchctl:

@@ -68,10 +68,6 @@ class Difference:
     retouched: list[str]
     """Folders that were there and whose mode, owner or time is another now."""
 
-    @property
-    def count(self) -> int:
-        return len(self.gone) + len(self.new_folders) + len(self.stale)
-
 
 def take_inventory(folder: Folder) -> Inventory:
     """Blocking; looks at everything, opens nothing but folders. What vanishes meanwhile is left out."""

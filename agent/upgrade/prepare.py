@@ -68,7 +68,7 @@ def _facts(
         schema_before=config_schema(tree),
         schema_after=config_schema(context.tree),
         blocked=tuple(f"{each.database}: {each.status}" for each in blocked),
-        state_bytes=deps.snapshots.measure(folders).bytes,
+        state_bytes=deps.snapshots.measure(folders),
         free_bytes=shutil.disk_usage(state.parent).free,
         same_disk=state.parent.stat().st_dev == copies.stat().st_dev,
         snapshot_s=took,

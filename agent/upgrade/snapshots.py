@@ -37,14 +37,6 @@ class _Warm:
     lines: dict[str, bytes]
 
 
-@dataclass(frozen=True)
-class Work:
-    """How much a snapshot has to copy: bytes and entries of the folders as they are now."""
-
-    bytes: int
-    entries: int
-
-
 class Snapshots:
     """Blocking; steps call it in a thread. Raises UntrustedError for a folder that is a link or lies behind
     one that the gateway could have planted: the copy would be of something else (fault 31)."""
@@ -53,17 +45,16 @@ class Snapshots:
         self.bookmarks, self._home = bookmarks, home
         self._warm: dict[Path, _Warm] = {}
 
-    def measure(self, folders: list[Path]) -> Work:
-        size = entries = 0
+    def measure(self, folders: list[Path]) -> int:
+        """Bytes in the folders as they are now: what a snapshot has to copy."""
+        size = 0
         for original in folders:
             try:
                 with Folder.guarded(original) as source:
-                    found = take_inventory(source)
+                    size += _bytes(take_inventory(source))
             except FileNotFoundError:
                 continue
-            size += sum(stamp.size for stamp in found.values())
-            entries += len(found)
-        return Work(size, entries)
+        return size
 
     def warm(self, upgrade: str, folders: list[Path]) -> list[Path]:
         """Copy while the gateway serves. Whatever moves under the copy is copied again by `snapshot`.
@@ -185,12 +176,12 @@ class Snapshots:
             if saved.sha256 is None or self._done(bookmark, saved).exists():
                 continue
             original = Path(saved.original)
-            with (
-                Folder.guarded(original.parent) as parent,
-                parent.private_folder(_room_of(original)) as ours,
-            ):
-                if not ours.has_folder(CHECKED):
-                    self._prepare(self._copy_of(bookmark, saved), ours, saved.sha256)
+            with Folder.guarded(original.parent) as parent:
+                for name in (original.name, failed_name(original, bookmark.upgrade)):
+                    parent.has_folder(name)  # a link there is refused before anything is made
+                with parent.private_folder(_room_of(original)) as ours:
+                    if not ours.has_folder(CHECKED):
+                        self._prepare(self._copy_of(bookmark, saved), ours, saved.sha256)
 
     def restore(self, bookmark: Bookmark) -> list[str]:
         """Put every folder back as it was; what the upgrade wrote is kept beside it for people.
@@ -198,6 +189,7 @@ class Snapshots:
         Can be called again after a crash at any point. Returns where the failed state was kept. Raises
         UntrustedError where a link stands under one of the names, before that folder is touched.
         """
+        self.prepare(bookmark)
         kept = []
         for saved in bookmark.folders:
             done = self._done(bookmark, saved)
@@ -210,16 +202,14 @@ class Snapshots:
         return [each for each in kept if each]
 
     def _restore(self, bookmark: Bookmark, saved: SavedFolder, done: Path) -> None:
-        """Writes to `done` where the failed state was kept, if there was one. The copy is made whole in a
-        folder of our own beside the original, whose parent may be the gateway's; the rest is renames."""
+        """Writes to `done` where the failed state was kept, if there was one. The copy stands whole in a
+        folder of our own beside the original, whose parent may be the gateway's; this is renames."""
         original = Path(saved.original)
         failed, room = failed_name(original, bookmark.upgrade), _room_of(original)
         with Folder.guarded(original.parent) as parent:
             there, set_aside = parent.has_folder(original.name), parent.has_folder(failed)
             with parent.private_folder(room) as ours:
                 moved = ours.has_folder(WHOLE) is False and ours.has_folder(CHECKED)
-                if saved.sha256 is not None and not ours.has_folder(CHECKED):
-                    self._prepare(self._copy_of(bookmark, saved), ours, saved.sha256)
                 if there and not moved:
                     failed = f"{failed}-{secrets.token_hex(4)}" if set_aside else failed
                     parent.move(original.name, parent, failed)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import agent
 from agent.openclaw.settings import RELEASE_PLACE, last_touched_version
-from agent.openclaw.tree import core_version, read_seal
+from agent.openclaw.tree import core_version, read_seal, room_for_tree
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.lastgood import read_last_good
 from agent.upgrade.phases import Phase
@@ -21,7 +21,6 @@ from shared.release import check_floor, check_for_agent, check_unexpired, same_g
 from shared.untrusted import Folder
 from shared.versions import OpenClawVersion
 
-SPACE_FACTOR = 2.5
 STATE_COPIES = 2
 UNKNOWN_TREE_BYTES = 700 << 20
 
@@ -117,12 +116,10 @@ class Claim:
         needs = {layout.releases: 0, layout.home: 0}
         if read_seal(context.tree) is None:
             seal = read_seal(layout.current.resolve()) if layout.current.exists() else None
-            needs[layout.releases] += int(
-                SPACE_FACTOR * (seal.bytes if seal else UNKNOWN_TREE_BYTES)
-            )
+            needs[layout.releases] += room_for_tree(seal.bytes if seal else UNKNOWN_TREE_BYTES)
         if layout.current.exists():
-            work = deps.snapshots.measure([gateway.state, *gateway.workspaces])
-            needs[layout.home] += STATE_COPIES * work.bytes
+            size = deps.snapshots.measure([gateway.state, *gateway.workspaces])
+            needs[layout.home] += STATE_COPIES * size
         together = layout.releases.stat().st_dev == layout.home.stat().st_dev
         for place, needed in needs.items():
             wanted = sum(needs.values()) if together else needed
