@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from agent.upgrade.context import Context, Deps, StepFailed, needs_fix
 from agent.upgrade.inventory import take_inventory
 from shared.command import end_marked
 from shared.errors import CommandError, UntrustedError
+from shared.ports import free_port
 from shared.readiness import CheckStatus
 from shared.scratch import PREFIX
 from shared.untrusted import Folder
@@ -164,7 +164,7 @@ class _Stage:
 
     def _rewrite(self) -> int:
         """A port of its own, and the workspaces' copies instead of the workspaces."""
-        gateway, port = self._deps.config.gateway, _free_port()
+        gateway, port = self._deps.config.gateway, free_port()
         moved = {str(gateway.state): str(self._state)}
         for number, workspace in enumerate(gateway.workspaces):
             moved[str(workspace)] = str(self._state / WORKSPACES / str(number))
@@ -249,12 +249,6 @@ def _drop(torn: Path, copy: Path) -> None:
     torn.unlink()
     for end in ("-wal", "-shm", "-journal"):
         copy.with_name(f"{copy.name}{end}").unlink(missing_ok=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _quiet(root: Path) -> dict[str, str]:

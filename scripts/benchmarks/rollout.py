@@ -17,10 +17,11 @@ from scripts.benchmarks.frame import Sample, need
 from scripts.minifleet.fleet import STANDIN, MiniFleet
 from scripts.minifleet.packages import pack_standin
 from scripts.minifleet.report import overhead
-from scripts.minifleet.workspace import Workspace, free_port
+from scripts.minifleet.workspace import Workspace
 from shared.command import run_command
 from shared.errors import RollcallError
 from shared.npm import NodeTools
+from shared.ports import free_port
 from shared.terminal import say
 
 FIGURES = ("overhead_n3_vs_ansible",)

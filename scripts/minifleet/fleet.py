@@ -16,11 +16,12 @@ from coordinator.cli.client import Client
 from scripts.minifleet.breakage import Breakage
 from scripts.minifleet.packages import pack_standin
 from scripts.minifleet.supervisor import Supervisor
-from scripts.minifleet.workspace import Workspace, free_port
+from scripts.minifleet.workspace import Workspace
 from shared.command import run_command
 from shared.errors import CommandError, RollcallError
 from shared.mergepatch import merge_patch
 from shared.npm import Npm, find_tools
+from shared.ports import free_port
 from shared.rollout import FleetView, RolloutState
 from shared.roster import Role
 

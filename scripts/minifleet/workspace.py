@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -87,9 +86,3 @@ def processes_in(root: Path) -> list[psutil.Process]:
             if any(env.get(name, "").startswith(mark) for name in (MARK, CHILD_OF, "HOME")):
                 found.append(process)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

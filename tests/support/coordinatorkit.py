@@ -20,13 +20,13 @@ from coordinator.cli.client import Client
 from coordinator.cli.desk import Desk
 from coordinator.home import HomePaths
 from coordinator.server import Settings, serve
-from scripts.minifleet.workspace import free_port
 from shared.canonical import sha256_hex
 from shared.clock import Clock, SystemClock
 from shared.fleet import CoordinatorKeys, JoinToken
 from shared.http import session
 from shared.messages import Verdict
 from shared.metadata import fingerprint, read_root
+from shared.ports import free_port
 from shared.release import AgentBuild
 from shared.report import NodeReport, ReadinessSummary, SyncAnswer, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role

@@ -108,9 +108,11 @@ class RollBack:
         about: Evidence = {"running": bookmark.previous_version, "kept": [], "outage_s": None}
         if previous is not None and await deps.service.alive() is None:
             await self._start(context, bookmark)
-        elif bookmark.previous is not None:
+            return about
+        if bookmark.previous is not None:
             now = deps.clock.now()
             await asyncio.to_thread(note_good, deps.layout.home, bookmark.previous, now)
+        await deps.readiness.refresh(["tree"])
         return about
 
     async def _restore(
