@@ -8,21 +8,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from agent.layout import Layout
+from agent.readiness.config import GuardConfig, ProbeConfig
+from agent.section import Section
 from shared.account import Account
 from shared.durations import Duration
 from shared.errors import ConfigError
 from shared.npm import NodeTools
 from shared.sizes import Watermark, WatermarkText
 from shared.wire import NodeName
-
-GIB = 1 << 30
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ApiConfig(Section):
@@ -204,24 +200,6 @@ class OpenClawConfig(Section):
             scratch=layout.scratch,
             empty=layout.empty,
         )
-
-
-class GuardConfig(Section):
-    memory_bytes: int = Field(default=4 * GIB, gt=0)
-    loop_p99_ms: float = Field(default=2000, gt=0)
-
-
-class ProbeConfig(Section):
-    gateway_every: Duration = 2.0
-    memory_every: Duration = 5.0
-    queue_every: Duration = 60.0
-    tree_every: Duration = 60.0
-    doctor_every: Duration = 3600.0
-    plugins_every: Duration = 3600.0
-    red_after: Duration = 10.0
-    """How long readiness must have failed before the node calls itself red."""
-    unknown_after: Duration = 300.0
-    """How long it may be anything but green before that counts as failed: a gateway that hangs."""
 
 
 class DrainPolicy(StrEnum):

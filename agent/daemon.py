@@ -18,6 +18,7 @@ from agent.config import AgentConfig, parse_static
 from agent.health import Senses
 from agent.layout import Layout
 from agent.membership import Membership
+from agent.observing import Observing
 from agent.openclaw.gateway import Gateway
 from agent.openclaw.settings import sweep_settings
 from agent.peer_api import PeerApi
@@ -25,8 +26,6 @@ from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
-from agent.readiness.all_probes import make_probes
-from agent.readiness.monitor import Monitor
 from agent.reporting import build_report
 from agent.self_upgrade import Departure
 from agent.service.choose import choose_service
@@ -128,8 +127,17 @@ class Daemon:
             self._clock,
             lambda: self.conductor.record,
         )
-        probes = make_probes(config, layout, self._gateway, self._installer, self.service.alive)
-        self.monitor = Monitor(self._trust.name, probes, self._clock, self._changes.notify)
+        self._observing = Observing(
+            config,
+            layout,
+            self._trust.name,
+            self._gateway,
+            self._installer,
+            self.service,
+            self._clock,
+            self._changes,
+        )
+        self.monitor = self._observing.monitor
         await self._open_mesh()
         self._open_upgrade()
         self._sync = Sync(

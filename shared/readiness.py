@@ -17,8 +17,8 @@ class CheckStatus(StrEnum):
 
 
 class Check(Wire):
-    """One probe's reading after its guard. `at` is the wall time of the reading, `age_s` its age when
-    the document was built."""
+    """One probe's reading after its guard, or what a guard makes of earlier readings. `at` is the wall time of
+    the reading, `age_s` its age when the document was built."""
 
     id: str
     status: CheckStatus
@@ -28,6 +28,8 @@ class Check(Wire):
     at: float | None = None
     age_s: float | None = None
     reason: Reason = ""
+    inconclusive: bool = False
+    """A guard that has not seen enough to judge: a warning, and a soak goes on until it has."""
 
 
 class DoctorItem(Wire):

@@ -8,6 +8,7 @@ from agent.config import AgentConfig
 from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
+from agent.readiness.guards import Guard
 from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.doctor import DoctorProbe
 from agent.readiness.probes.gateway import GatewayProbe
@@ -19,6 +20,11 @@ from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
 from agent.service.base import Pid
 from agent.upgrade.installers.base import Installer
+
+
+def make_guards(config: AgentConfig) -> list[Guard]:
+    """What looks back further than one reading."""
+    return []
 
 
 def make_probes(

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from shared.readiness import CheckStatus
+from agent.readiness.history import History
+from shared.readiness import Check, CheckStatus
 
 RETURN_FRACTION = 0.95
+
+
+class Guard(Protocol):
+    """Judges what earlier readings add up to; asked each time that a document is built, so it must be cheap.
+    With too little to judge from it says so: `warn`, `inconclusive`."""
+
+    def judge(self, history: History, now: float) -> Check: ...
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,15 @@ def merge(
     node: str,
     expected: list[Expected],
     readings: Mapping[str, Reading],
+    judged: list[Check],
     *,
     now: float,
     monotonic: float,
 ) -> ReadinessDocument:
+    """`judged` are the checks of guards that look back further than one reading."""
     checks = [_check(probe, readings.get(probe.id), monotonic) for probe in expected]
     comparable = compare(readings)
-    checks.append(_versions_agree(comparable))
+    checks += [_versions_agree(comparable), *judged]
     status, reason = verdict(checks)
     return ReadinessDocument(
         node=node,

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import structlog
 
+from agent.readiness.guards import Guard
+from agent.readiness.history import History
 from agent.readiness.merge import Expected, merge
 from agent.readiness.reading import Probe, Reading, unknown
 from shared.clock import Clock
@@ -21,8 +23,16 @@ class Monitor:
     """One task a probe. `on_change` is called when the verdict or the hash changed."""
 
     def __init__(
-        self, node: str, probes: list[Probe], clock: Clock, on_change: Callable[[], None]
+        self,
+        node: str,
+        probes: list[Probe],
+        clock: Clock,
+        on_change: Callable[[], None],
+        *,
+        history: History,
+        guards: list[Guard],
     ) -> None:
+        self._history, self._guards = history, guards
         self._node = node
         self._probes = {probe.id: probe for probe in probes}
         self._expected = [Expected(probe.id, probe.stale_after_s) for probe in probes]
@@ -62,20 +72,23 @@ class Monitor:
         self._awake.set()
 
     def document(self) -> ReadinessDocument:
+        now = self._clock.now()
         return merge(
             self._node,
             self._expected,
             self._readings,
-            now=self._clock.now(),
+            [guard.judge(self._history, now) for guard in self._guards],
+            now=now,
             monotonic=self._clock.monotonic(),
         )
 
     async def _read(self, probe: Probe) -> None:
         async with self._locks[probe.id]:
             reading = await self._read_bounded(probe)
-            self._readings[probe.id] = replace(
-                reading, at=self._clock.now(), monotonic=self._clock.monotonic()
-            )
+            now = self._clock.now()
+            self._readings[probe.id] = replace(reading, at=now, monotonic=self._clock.monotonic())
+            for name, value in reading.series.items():
+                self._history.note(name, now, value)
         self._notice()
 
     async def _read_bounded(self, probe: Probe) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,7 +11,8 @@ from shared.readiness import CheckStatus
 
 @dataclass(frozen=True)
 class Reading:
-    """`facts` go into the comparable part, `raw` into the evidence; `at` is wall time."""
+    """`facts` go into the comparable part, `raw` into the evidence; `series` are numbers that history keeps, by
+    name; `at` is wall time."""
 
     status: CheckStatus
     reason: str = ""
@@ -19,6 +21,7 @@ class Reading:
     limit: float | str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     raw: bytes = b""
+    series: Mapping[str, float] = field(default_factory=dict)
     at: float = 0.0
     monotonic: float = 0.0
 

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import RollcallError
-from shared.terminal import EXIT_MISSING, print_json, print_table, say
-
-
-class MissingError(RollcallError):
-    """A rival that is not here and cannot be installed."""
-
-    code = "missing"
-    exit_code = EXIT_MISSING
+from shared.terminal import print_json, print_table, say
 
 
 @dataclass(frozen=True)
@@ -57,23 +47,6 @@ def repeat(run_round: Callable[[], Awaitable[list[Sample]]]) -> Bench:
         return samples
 
     return run
-
-
-def need(program: str, package: str) -> None:
-    """Install the rival from Debian's packages where that is allowed. Raises MissingError elsewhere."""
-    if shutil.which(program):
-        return
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        say(f"installing {package} from Debian's packages")
-        for argv in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", package]):
-            subprocess.run(
-                argv,
-                check=False,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            )
-    if shutil.which(program) is None:
-        raise MissingError(f"{program} is not here", remedy=f"install the Debian package {package}")
 
 
 def summarise(samples: list[Sample]) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.benchmarks.frame import Sample, need
+from scripts.benchmarks.frame import Sample
+from scripts.debian import need
 from scripts.minifleet.fleet import STANDIN, MiniFleet
 from scripts.minifleet.packages import pack_standin
 from scripts.minifleet.report import overhead

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.readiness.guards import Ceiling
+from agent.readiness.history import History
 from agent.readiness.merge import Expected, merge
 from agent.readiness.monitor import Monitor
 from agent.readiness.reading import Reading, unknown
@@ -41,7 +42,7 @@ EXPECTED = [Expected(name, 60.0) for name in READINGS]
 def document(
     readings: dict[str, Reading], *, at: float = 101.0, node: str = "a"
 ) -> ReadinessDocument:
-    return merge(node, EXPECTED, readings, now=1.8e9 + at, monotonic=at)
+    return merge(node, EXPECTED, readings, [], now=1.8e9 + at, monotonic=at)
 
 
 def test_green_only_when_everything_has_spoken() -> None:
@@ -126,7 +127,14 @@ class StubProbe:
 async def test_a_late_or_failing_probe_is_unknown_with_its_reason(clock: ManualClock) -> None:
     probes = [StubProbe("tree", CommandError("npm broke")), StubProbe("running", None)]
     changes: list[int] = []
-    monitor = Monitor("a", list(probes), clock, lambda: changes.append(1))
+    monitor = Monitor(
+        "a",
+        list(probes),
+        clock,
+        lambda: changes.append(1),
+        history=History(),
+        guards=[],
+    )
     seen = await monitor.refresh()
     assert seen.status is Verdict.UNKNOWN
     assert "npm broke" in seen.reason
@@ -137,7 +145,14 @@ async def test_a_late_or_failing_probe_is_unknown_with_its_reason(clock: ManualC
 async def test_while_the_gateway_is_away_nothing_is_known_and_nothing_is_read(
     clock: ManualClock,
 ) -> None:
-    monitor = Monitor("a", [StubProbe("tree", READINGS["tree"])], clock, lambda: None)
+    monitor = Monitor(
+        "a",
+        [StubProbe("tree", READINGS["tree"])],
+        clock,
+        lambda: None,
+        history=History(),
+        guards=[],
+    )
     await monitor.refresh()
     monitor.pause()
     reading = asyncio.create_task(monitor.run())

@@ -46,7 +46,15 @@ class MemoryProbe:
         reason = ""
         if self._before is CheckStatus.FAIL:
             reason = f"the gateway uses {used / MIB:.0f} MiB; the ceiling is {limit / MIB:.0f} MiB"
-        return Reading(self._before, reason, float(used), "bytes", limit, raw=str(used).encode())
+        return Reading(
+            self._before,
+            reason,
+            float(used),
+            "bytes",
+            limit,
+            raw=str(used).encode(),
+            series={"memory_bytes": float(used)},
+        )
 
 
 def resident_bytes(pid: int) -> int:

@@ -1,0 +1,39 @@
+"""Puts together what reads this node: probes, guards, history, and the document that comes of them."""
+
+from __future__ import annotations
+
+from agent.changes import Changes
+from agent.config import AgentConfig
+from agent.layout import Layout
+from agent.openclaw.gateway import Gateway
+from agent.readiness.all_probes import make_guards, make_probes
+from agent.readiness.history import History
+from agent.readiness.monitor import Monitor
+from agent.service.base import GatewayService
+from agent.upgrade.installers.base import Installer
+from shared.clock import Clock
+
+
+class Observing:
+    """`monitor` has the document; `history` what it was made from, for an hour."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        layout: Layout,
+        node: str,
+        gateway: Gateway,
+        installer: Installer,
+        service: GatewayService,
+        clock: Clock,
+        changes: Changes,
+    ) -> None:
+        self.history = History()
+        self.monitor = Monitor(
+            node,
+            make_probes(config, layout, gateway, installer, service.alive),
+            clock,
+            changes.notify,
+            history=self.history,
+            guards=make_guards(config),
+        )
