@@ -16,7 +16,6 @@ from agent.self_upgrade import SelfUpgrade
 from agent.upgrade.context import Deps
 from agent.upgrade.decide import Start, Wait, admit
 from agent.upgrade.journal import Journal
-from agent.upgrade.keeper import Keeper
 from agent.upgrade.lastgood import read_last_good
 from agent.upgrade.record import JournalError, Record
 from agent.upgrade.runner import Runner
@@ -44,10 +43,9 @@ class Conductor:
         alarms: Alarms,
         monitor: Monitor,
         changes: Changes,
-        keeper: Keeper,
         self_upgrade: SelfUpgrade,
     ) -> None:
-        self._deps, self._journal, self._keeper = deps, journal, keeper
+        self._deps, self._journal = deps, journal
         self._self_upgrade = self_upgrade
         self._mesh, self._alarms, self._monitor, self._changes = mesh, alarms, monitor, changes
         self.runner = Runner(deps, journal, changes.notify)
@@ -134,8 +132,6 @@ class Conductor:
                 await self._clock.sleep(ASK_AGAIN_S)
 
     async def _look(self) -> None:
-        await self.runner.resume()
-        await self._tidy()
         while True:
             await self.runner.resume()
             current = self._layout.current
@@ -167,14 +163,6 @@ class Conductor:
             return
         self._wait_for("")
         await self.runner.begin(target, release.label)
-        await self._tidy()
-
-    async def _tidy(self) -> None:
-        """What is not needed any more goes; whatever keeps it from going keeps nothing else."""
-        try:
-            await self._keeper.prune()
-        except (RollcallError, OSError) as error:
-            log.warning("old bookmarks are kept", reason=str(error))
 
     def _wait_for(self, reason: str) -> None:
         reason = short(reason)

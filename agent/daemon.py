@@ -126,6 +126,7 @@ class Daemon:
             self.service,
             self._clock,
             lambda: self.conductor.record,
+            lambda: self.keeper.prune(),
         )
         self._observing = Observing(
             config,
@@ -257,6 +258,11 @@ class Daemon:
                 ("discovery", self._discover(for_peers)),
             ):
                 group.create_task(work, name=name)
+
+    async def answer_alone(self, *, recover: bool) -> None:
+        """Open the private door only: for a command while no agent runs here."""
+        await (self.conductor.recover() if recover else self.conductor.load())
+        await self._open_socket()
 
     async def _tidy(self) -> None:
         while True:

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,8 @@ def _age(tree: Tree) -> tuple[float, str]:
 
 
 class Trees:
-    """One agent's view of its store. `records` says which upgrade goes on."""
+    """One agent's view of its store. `records` says which upgrade goes on; `prune` takes away the bookmarks
+    that may go."""
 
     def __init__(
         self,
@@ -96,10 +97,11 @@ class Trees:
         service: GatewayService,
         clock: Clock,
         records: Callable[[], Record | None],
+        prune: Callable[[], Awaitable[object]],
     ) -> None:
         self._config, self._layout, self._state = config, layout, state
         self._bookmarks, self._service, self._clock = bookmarks, service, clock
-        self._records = records
+        self._records, self._prune = records, prune
         self._busy = asyncio.Lock()
 
     async def prepare(self, release: str) -> None:
@@ -128,16 +130,20 @@ class Trees:
         return f"{record.upgrade} {record.phase}" if record.over else None
 
     async def tidy(self) -> None:
-        """Never while an upgrade goes on, which has its own needs."""
+        """Never while an upgrade goes on, which has its own needs. Bookmarks first: each keeps its tree."""
         if self._ended() is None:
             return
-        try:
-            async with self._busy:
-                low = await asyncio.to_thread(self._is_low)
-                await self._retire(low=low, besides=set())
-                await self._sweep()
-        except (RollcallError, OSError) as error:
-            log.warning("old trees stay", reason=str(error))
+        for what, work in (("bookmarks", self._prune), ("trees", self._take_old)):
+            try:
+                await work()
+            except (RollcallError, OSError) as error:
+                log.warning(f"old {what} stay", reason=str(error))
+
+    async def _take_old(self) -> None:
+        async with self._busy:
+            low = await asyncio.to_thread(self._is_low)
+            await self._retire(low=low, besides=set())
+            await self._sweep()
 
     def _is_low(self) -> bool:
         usage = shutil.disk_usage(self._layout.releases)

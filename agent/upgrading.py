@@ -83,6 +83,4 @@ class Upgrading:
             Keeping(limits.keep_bookmarks, limits.keep_bookmark_days),
         )
         self.outlook = Outlook(layout, deps.config.gateway, deps.snapshots, deps.clock)
-        self.conductor = Conductor(
-            deps, journal, mesh, alarms, monitor, changes, self.keeper, own.upgrade
-        )
+        self.conductor = Conductor(deps, journal, mesh, alarms, monitor, changes, own.upgrade)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from agent.cli.options import DEFAULT_HOME, HomeOption, JsonOption
-from agent.cli.parts import ask_agent, make_daemon
+from agent.cli.parts import ask_or_be
 from agent.cli.shown import outcome
-from agent.layout import Layout
 from shared.canonical import canonical_json, parse_json
-from shared.errors import UnavailableError
 from shared.report import Loss, NodeReport, RollbackPlan
-from shared.terminal import confirm, print_json, print_table, run_async, say
+from shared.terminal import confirm, print_json, print_table, say
 
 app = typer.Typer()
 bookmark = typer.Typer(help="What a rollback restores, one for each upgrade.", no_args_is_help=True)
@@ -47,7 +45,7 @@ def rollback(
     """
     asking = sys.stdin.isatty() and not yes and not as_json
     if dry_run or asking:
-        plan = _plan(home)
+        plan = RollbackPlan.from_bytes(ask_or_be(home, "GET", "/v1/rollback", timeout_s=120))
         if as_json:
             print_json(plan.model_dump(mode="json"))
         else:
@@ -58,7 +56,9 @@ def rollback(
         if plan.possible:
             confirm("Roll back?")
     began = time.monotonic()
-    report = _roll_back(home, reason)
+    asked = canonical_json({"reason": reason})
+    raw = ask_or_be(home, "POST", "/v1/rollback", asked, timeout_s=3600, recover=True)
+    report = NodeReport.from_bytes(raw)
     upgrade = report.upgrade
     if as_json:
         print_json(report.model_dump(mode="json"))
@@ -89,7 +89,7 @@ def _describe_loss(lost: Loss) -> list[str]:
 @bookmark.command("list")
 def list_bookmarks(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Every bookmark of this node, the oldest first."""
-    answer = _either(home, "GET", "/v1/bookmarks", None, _all)
+    answer = _ask(home, "GET", "/v1/bookmarks")
     if as_json:
         print_json(answer)
         return
@@ -114,11 +114,7 @@ def show_bookmark(
     as_json: JsonOption = False,
 ) -> None:
     """Everything that one bookmark holds."""
-
-    async def found(daemon: Any) -> dict[str, Any]:
-        return dict((await daemon.keeper.show(upgrade)).model_dump(mode="json"))
-
-    value = _either(home, "GET", f"/v1/bookmarks/{upgrade}", None, found)
+    value = _ask(home, "GET", f"/v1/bookmarks/{quote(upgrade, safe='')}")
     if as_json:
         print_json(value)
         return
@@ -148,13 +144,8 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Remove bookmarks, and what rollbacks have set aside. Never one that a rollback may still need."""
-    body = canonical_json({"count": keep, "days": days, "dry_run": dry_run})
-
-    async def done(daemon: Any) -> dict[str, Any]:
-        keeping = daemon.keeper.keeping(keep, days)
-        return {"pruned": await daemon.keeper.prune(keeping, dry_run=dry_run)}
-
-    answer = _either(home, "POST", "/v1/bookmarks/prune", body, done)
+    asked = {"count": keep, "days": days, "dry_run": dry_run}
+    answer = _ask(home, "POST", "/v1/bookmarks/prune", asked)
     if as_json:
         print_json(answer)
         return
@@ -168,12 +159,7 @@ def prune(
 @blocklist.command("list")
 def list_blocked(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Releases that failed here, and why."""
-
-    async def found(daemon: Any) -> dict[str, Any]:
-        blocked = await daemon.keeper.blocklist()
-        return {"blocked": [each.model_dump(mode="json") for each in blocked]}
-
-    answer = _either(home, "GET", "/v1/blocklist", None, found)
+    answer = _ask(home, "GET", "/v1/blocklist")
     if as_json:
         print_json(answer)
         return
@@ -195,12 +181,7 @@ def clear_blocked(
     as_json: JsonOption = False,
 ) -> None:
     """Let a release be tried again when it is the target once more."""
-
-    async def done(daemon: Any) -> dict[str, Any]:
-        return {"cleared": await daemon.keeper.unblock(release)}
-
-    body = canonical_json({"release": release})
-    answer = _either(home, "POST", "/v1/blocklist/clear", body, done)
+    answer = _ask(home, "POST", "/v1/blocklist/clear", {"release": release})
     if as_json:
         print_json(answer)
         return
@@ -208,61 +189,8 @@ def clear_blocked(
         sys.stdout.write(f"{name[:12]} may be tried again\n")
 
 
-async def _all(daemon: Any) -> dict[str, Any]:
-    found = await daemon.keeper.bookmarks()
-    return {"bookmarks": [each.model_dump(mode="json") for each in found]}
-
-
-def _either(
-    home: Path,
-    method: str,
-    path: str,
-    body: bytes | None,
-    alone: Callable[[Any], Awaitable[dict[str, Any]]],
-) -> dict[str, Any]:
-    """Ask the running agent, or, when there is none, be the agent for a moment."""
-    try:
-        raw = ask_agent(home, method, path, body, 600)
-        value: dict[str, Any] = parse_json(raw, max_bytes=MAX_ANSWER)
-    except UnavailableError:
-        value = _alone(home, alone)
-    return value
-
-
-def _alone(home: Path, work: Callable[[Any], Awaitable[Any]]) -> Any:
-    from shared import logs
-
-    daemon = make_daemon(home)
-    logs.configure(Layout(home).logs / "agent.log")
-
-    async def run() -> Any:
-        async with daemon:
-            await daemon.conductor.load()
-            return await work(daemon)
-
-    return run_async(run())
-
-
-def _plan(home: Path) -> RollbackPlan:
-    try:
-        return RollbackPlan.from_bytes(ask_agent(home, "GET", "/v1/rollback", None, 120))
-    except UnavailableError:
-        plan: RollbackPlan = _alone(home, lambda daemon: daemon.plan_rollback())
-        return plan
-
-
-def _roll_back(home: Path, reason: str) -> NodeReport:
-    """Through the running agent, or, when there is none, as the agent."""
-    try:
-        raw = ask_agent(home, "POST", "/v1/rollback", canonical_json({"reason": reason}), 3600)
-        return NodeReport.from_bytes(raw)
-    except UnavailableError:
-        say("the agent is not running; doing it without")
-
-    async def recovered(daemon: Any) -> NodeReport:
-        await daemon.conductor.recover()
-        report: NodeReport = await daemon.roll_back(reason)
-        return report
-
-    report: NodeReport = _alone(home, recovered)
-    return report
+def _ask(home: Path, method: str, path: str, asked: dict[str, Any] | None = None) -> dict[str, Any]:
+    body = None if asked is None else canonical_json(asked)
+    raw = ask_or_be(home, method, path, body, timeout_s=600)
+    answer: dict[str, Any] = parse_json(raw, max_bytes=MAX_ANSWER)
+    return answer

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.layout import Layout
 from shared.errors import ConfigError, RollcallError, UnavailableError
+from shared.terminal import run_async, say
 
 
 def make_daemon(home: Path) -> Any:
@@ -38,14 +39,43 @@ def ask_agent(
     if not os.access(home, os.X_OK):
         raise RollcallError(f"{home} may not be entered by this user", remedy="try with sudo")
 
-    async def ask() -> bytes:
-        from shared.http import call, session
-
-        async with session(unix_socket=socket) as client:
-            return await call(client, method, f"http://agent{path}", data=body, timeout_s=timeout_s)
-
     if not socket.exists():
         raise UnavailableError(
             f"no agent is running in {home}", remedy="start it with: rollcall-agent run"
         )
-    return asyncio.run(ask())
+    return asyncio.run(_ask(socket, method, path, body, timeout_s))
+
+
+def ask_or_be(
+    home: Path,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    *,
+    timeout_s: float,
+    recover: bool = False,
+) -> bytes:
+    """The same request, for what must work while the agent is down: then this process is the agent for a
+    moment, and answers itself. `recover` first ends what a crash has cut short."""
+    from shared import logs
+
+    try:
+        return ask_agent(home, method, path, body, timeout_s)
+    except UnavailableError:
+        say("the agent is not running; doing it without")
+        daemon = make_daemon(home)
+    logs.configure(Layout(home).logs / "agent.log")
+
+    async def be() -> bytes:
+        async with daemon:
+            await daemon.answer_alone(recover=recover)
+            return await _ask(Layout(home).socket, method, path, body, timeout_s)
+
+    return run_async(be())
+
+
+async def _ask(socket: Path, method: str, path: str, body: bytes | None, timeout_s: float) -> bytes:
+    from shared.http import call, session
+
+    async with session(unix_socket=socket) as client:
+        return await call(client, method, f"http://agent{path}", data=body, timeout_s=timeout_s)

@@ -85,11 +85,13 @@ class Keeper:
         return await asyncio.to_thread(self._prune, keeping or self._usual, dry_run)
 
     def _prune(self, keeping: Keeping, dry_run: bool) -> list[str]:
-        found, needed = self._bookmarks.all(), set(self._needed())
+        found, stray = self._bookmarks.all(), self._bookmarks.unreadable()
+        needed = set(
+            self._needed()
+        )  # after looking: an upgrade begins before it opens its bookmark
         going = which_go(found, keeping, self._clock.now(), needed=needed, good=self._good())
         if not dry_run:
-            stray = set(self._bookmarks.unreadable()) - needed
-            for upgrade in [*going, *sorted(stray)]:
+            for upgrade in [*going, *sorted(set(stray) - needed)]:
                 self._bookmarks.remove(upgrade)
                 log.info("bookmark pruned", upgrade=upgrade)
         return going

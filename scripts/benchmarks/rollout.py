@@ -47,9 +47,8 @@ async def run_round() -> list[Sample]:
 
 async def _ours(fleet: MiniFleet) -> float:
     await fleet.open()
-    old, new = await fleet.freeze(OLD), await fleet.freeze(NEW)
-    await fleet.until_found()
-    await fleet.until_ended(await fleet.set_target(old, strategy="immediate", soak_s=0))
+    await fleet.install(OLD)
+    new = await fleet.freeze(NEW)
     view = await fleet.until_ended(await fleet.set_target(new, strategy="rolling", soak_s=0))
     seconds = overhead(view.rollout, view.nodes)
     if view.rollout is None or view.rollout.state != "succeeded" or seconds is None:

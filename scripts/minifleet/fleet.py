@@ -313,6 +313,17 @@ prove_timeout = {pace.prove_timeout_s}
         """From its next start on the node runs this agent, by its launcher."""
         await self.agent(node, "adopt", "--wheel", str(wheel), "--wheels", str(wheels))
 
+    async def install(self, version: str) -> str:
+        """Freeze this version and put it on every node of a fleet that has none yet; the release's id.
+        Raises RollcallError where a node does not take it."""
+        release = await self.freeze(version)
+        await self.until_found()
+        first = await self.set_target(release, strategy="immediate", soak_s=0)
+        rollout = (await self.until_ended(first)).rollout
+        if rollout is None or rollout.state is not RolloutState.SUCCEEDED:
+            raise RollcallError(f"{version} could not be installed: {rollout and rollout.reason}")
+        return release
+
     async def set_target(self, release: str, *, strategy: str, soak_s: float) -> str:
         words = ["target", "set", release, "--strategy", strategy, "--soak", f"{soak_s}s"]
         return str((await self.rollcall(*words))["id"])

@@ -83,15 +83,7 @@ class Rig:
 
     async def open(self) -> None:
         await self.fleet.open()
-        old = await self.fleet.freeze(OLD)
-        await self.fleet.until_found()
-        view = await self.fleet.until_ended(
-            await self.fleet.set_target(old, strategy="immediate", soak_s=0)
-        )
-        if view.rollout is None or view.rollout.state != "succeeded":
-            raise BrokenError(
-                f"{OLD} could not be installed: {view.rollout and view.rollout.reason}"
-            )
+        await self.fleet.install(OLD)
         self.new = await self.fleet.freeze(NEW)
 
     async def close(self) -> None:

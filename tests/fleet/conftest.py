@@ -33,12 +33,6 @@ async def ready() -> AsyncIterator[Ready]:
     fleet = MiniFleet(Workspace(), STANDIN, standin=True, mdns=False)
     try:
         await fleet.open()
-        old = await fleet.freeze(OLD)
-        await fleet.until_found()
-        first = await fleet.set_target(old, strategy="immediate", soak_s=0)
-        view = await fleet.until_ended(first)
-        assert view.rollout is not None
-        assert view.rollout.state == "succeeded", view.rollout.reason
-        yield Ready(fleet, old)
+        yield Ready(fleet, await fleet.install(OLD))
     finally:
         await fleet.close()

@@ -182,6 +182,9 @@ async def test_rollback_while_the_agent_is_down(ready: Ready) -> None:
     await fleet.until_ended(await fleet.set_target(new, strategy="immediate", soak_s=0))
     await fleet.supervisor.stop("witness")
     assert psutil.pid_exists(gateway_pid(node)), "the gateway stays up when the agent is stopped"
+    assert (await fleet.agent(node, "rollback", "--dry-run"))["possible"]
+    assert (await fleet.agent(node, "bookmark", "list"))["bookmarks"][-1]["needed"]
+    assert (await fleet.agent(node, "blocklist", "list"))["blocked"] == []
     report = await fleet.agent(node, "rollback")
     assert report["upgrade"]["outcome"] == "rolled_back"
     fleet.start_agent(node)

@@ -93,12 +93,7 @@ async def mac() -> AsyncIterator[MacFleet]:
             node.extra = service_of(node)
         try:
             await fleet.open()
-            old = await fleet.freeze(OLD)
-            await fleet.until_found()
-            first = await fleet.set_target(old, strategy="immediate", soak_s=0)
-            view = await fleet.until_ended(first)
-            assert view.rollout is not None
-            assert view.rollout.state == "succeeded", view.rollout.reason
+            await fleet.install(OLD)
             yield MacFleet(fleet, launchd)
         finally:
             await fleet.close()

@@ -83,6 +83,7 @@ class Host:
         self.store = self.place / "store"
         self.store.mkdir()
         self.record: Record | None = None
+        self.pruned = 0
         for age, each in enumerate((A, B, C, D, E)):
             (self.store / each).mkdir()
             (self.store / each / "x").write_text("x")
@@ -99,8 +100,18 @@ class Host:
         state = self.place / name / "state"
         bookmarks = Bookmarks(layout.bookmarks)
         return Trees(
-            config, layout, state, bookmarks, self.service, self.clock, lambda: self.record
+            config,
+            layout,
+            state,
+            bookmarks,
+            self.service,
+            self.clock,
+            lambda: self.record,
+            self.prune,
         )
+
+    async def prune(self) -> None:
+        self.pruned += 1
 
     def left(self) -> list[str]:
         return sorted(path.name for path in self.store.iterdir() if len(path.name) == 64)
@@ -191,10 +202,11 @@ async def test_nothing_goes_while_an_upgrade_goes_on_or_an_older_gateway_runs(ho
     trees = await made(host)
     host.record = record(Phase.MIGRATED, previous=B)
     await trees.tidy()
+    assert host.pruned == 0
     host.record = record(Phase.DONE)
     host.service.pid = Pid(1, 1.0)
     await trees.tidy()
-    assert host.left() == [A, B, C, D, E]
+    assert (host.pruned, host.left()) == (1, [A, B, C, D, E])
     host.service.pid = Pid(1, 1e12)
     await trees.tidy()
     assert host.left() == [C, D, E]
