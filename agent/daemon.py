@@ -126,7 +126,7 @@ class Daemon:
             self.service,
             self._clock,
             lambda: self.conductor.record,
-            lambda: self.keeper.prune(),
+            self._prune,
         )
         self._observing = Observing(
             config,
@@ -151,6 +151,9 @@ class Daemon:
             self._fleet.releases,
         )
         self._changes.listen(self._sync.changed)
+
+    async def _prune(self) -> None:
+        await self.keeper.prune()
 
     def _sweep(self) -> None:
         """What an earlier agent of this home has left half done."""
