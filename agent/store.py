@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shared.errors import RollcallError
 from shared.messages import Message
@@ -102,6 +104,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         self._db = connection
         self._thread = thread
+        self._writes: deque[tuple[Callable[[], object], asyncio.Future[Any]]] = deque()
 
     @classmethod
     async def open(cls, path: Path) -> Store:
@@ -125,16 +128,40 @@ class Store:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
-            raise StoreError(f"agent.db: {error}", remedy="is the disk full?") from error
+            raise _explain(error) from error
+
+    async def _commit(self, work: Callable[[], T]) -> T:
+        """Like `_do`, for work that writes. What waits together is committed together: thirty acks of one red
+        cost one sync of the disk. Each has a savepoint of its own, so that one that fails undoes nothing else."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._writes.append((work, future))
+        await self._do(partial(self._commit_waiting, loop))
+        try:
+            result: T = await future
+        except sqlite3.Error as error:
+            raise _explain(error) from error
+        return result
+
+    def _commit_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the store's thread. Whoever comes to find that another has taken its work along has nothing to do."""
+        batch = [self._writes.popleft() for _ in range(len(self._writes))]
+        if not batch:
+            return
+        ended: list[tuple[asyncio.Future[Any], object, sqlite3.Error | None]] = []
+        try:
+            with self._db as db:
+                db.execute("BEGIN")
+                for work, future in batch:
+                    ended.append((future, *_attempt(db, work)))
+        except sqlite3.Error as error:
+            ended = [(future, None, error) for _, future in batch]
+        for future, result, failure in ended:
+            loop.call_soon_threadsafe(_settle, future, result, failure)
 
     async def write(self, sql: str, *values: object) -> int:
         """One statement, committed. Returns the number of rows it changed."""
-
-        def work() -> int:
-            with self._db:
-                return self._db.execute(sql, values).rowcount
-
-        return await self._do(work)
+        return await self._commit(lambda: self._db.execute(sql, values).rowcount)
 
     async def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         return await self._do(lambda: self._db.execute(sql, values).fetchall())
@@ -144,47 +171,45 @@ class Store:
         clock went back. A database that was lost or put back does not repeat what peers have seen."""
 
         def work() -> int:
-            with self._db:
-                row = self._db.execute(
-                    "INSERT INTO meta VALUES ('epoch', ?1) ON CONFLICT (key)"
-                    " DO UPDATE SET value = MAX(CAST(value AS INTEGER) + 1, ?1) RETURNING value",
-                    (int(now * 1000),),
-                ).fetchone()
+            row = self._db.execute(
+                "INSERT INTO meta VALUES ('epoch', ?1) ON CONFLICT (key)"
+                " DO UPDATE SET value = MAX(CAST(value AS INTEGER) + 1, ?1) RETURNING value",
+                (int(now * 1000),),
+            ).fetchone()
             return int(row[0])
 
-        return await self._do(work)
+        return await self._commit(work)
 
     async def add(self, message: Message, at: float, peers: list[str]) -> bool:
         """Keep an envelope, and owe it to `peers`; False when it is known already."""
 
         def work() -> bool:
             payload = message.payload
-            with self._db:
-                added = self._db.execute(
-                    "INSERT OR IGNORE INTO envelopes"
-                    " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires, keyid)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        message.key,
-                        message.sha256,
-                        payload.origin,
-                        payload.epoch,
-                        payload.sequence,
-                        payload.body.type,
-                        message.ref,
-                        message.raw,
-                        at,
-                        payload.expires,
-                        message.keyid,
-                    ),
-                ).rowcount
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
-                    [(message.key, peer) for peer in peers],
-                )
+            added = self._db.execute(
+                "INSERT OR IGNORE INTO envelopes"
+                " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires, keyid)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    message.key,
+                    message.sha256,
+                    payload.origin,
+                    payload.epoch,
+                    payload.sequence,
+                    payload.body.type,
+                    message.ref,
+                    message.raw,
+                    at,
+                    payload.expires,
+                    message.keyid,
+                ),
+            ).rowcount
+            self._db.executemany(
+                "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
+                [(message.key, peer) for peer in peers],
+            )
             return added > 0
 
-        return await self._do(work)
+        return await self._commit(work)
 
     async def undelivered(self, peer: str, now: float) -> list[Delivery]:
         """Oldest first: one origin's messages reach a peer in the order they were made. What has
@@ -270,15 +295,15 @@ class Store:
         """Forget what is closed and older than `before`; the floors keep it from coming back."""
 
         def work() -> int:
-            with self._db as db:
-                db.execute(_CLOSED, (before,))
-                db.execute(_RAISE_FLOORS)
-                db.execute("DELETE FROM deliveries WHERE key IN (SELECT key FROM closed)")
-                gone = db.execute("DELETE FROM envelopes WHERE key IN (SELECT key FROM closed)")
-                db.execute("DROP TABLE closed")
+            db = self._db
+            db.execute(_CLOSED, (before,))
+            db.execute(_RAISE_FLOORS)
+            db.execute("DELETE FROM deliveries WHERE key IN (SELECT key FROM closed)")
+            gone = db.execute("DELETE FROM envelopes WHERE key IN (SELECT key FROM closed)")
+            db.execute("DROP TABLE closed")
             return gone.rowcount
 
-        return await self._do(work)
+        return await self._commit(work)
 
     async def block(self, release: str, reason: str, at: float) -> None:
         await self.write(
@@ -299,6 +324,33 @@ class Store:
         """Why this release failed here before; None when it did not."""
         rows = await self.rows("SELECT reason FROM blocklist WHERE release = ?", release)
         return rows[0]["reason"] if rows else None
+
+
+def _attempt(
+    db: sqlite3.Connection, work: Callable[[], object]
+) -> tuple[object, sqlite3.Error | None]:
+    db.execute("SAVEPOINT one")
+    try:
+        result = work()
+    except sqlite3.Error as error:
+        db.execute("ROLLBACK TO one")
+        return None, error
+    finally:
+        db.execute("RELEASE one")
+    return result, None
+
+
+def _settle(future: asyncio.Future[Any], result: object, failure: sqlite3.Error | None) -> None:
+    if future.done():
+        return
+    if failure is None:
+        future.set_result(result)
+    else:
+        future.set_exception(failure)
+
+
+def _explain(error: sqlite3.Error) -> StoreError:
+    return StoreError(f"agent.db: {error}", remedy="is the disk full?")
 
 
 def _within(raws: list[str], limit: int) -> list[str]:
