@@ -270,7 +270,7 @@ class Daemon:
     async def _tidy(self) -> None:
         while True:
             try:
-                await self._store.prune(self._clock.now() - KEPT_S)
+                await self.mesh.prune(self._clock.now() - KEPT_S)
             except RollcallError as error:
                 log.warning("old messages are kept", reason=str(error))
             await self._clock.sleep(TIDY_EVERY_S)

@@ -98,6 +98,14 @@ class Delivery:
     at: float
 
 
+@dataclass(frozen=True)
+class Added:
+    new: bool
+    """False for one that was here already."""
+    open: bool
+    """It is a red that nothing has ended: its clear may have come before it."""
+
+
 class Store:
     """Open with `Store.open`. Every call runs on the store's own thread, in order."""
 
@@ -180,10 +188,10 @@ class Store:
 
         return await self._commit(work)
 
-    async def add(self, message: Message, at: float, peers: list[str]) -> bool:
-        """Keep an envelope, and owe it to `peers`; False when it is known already."""
+    async def add(self, message: Message, at: float, peers: list[str]) -> Added:
+        """Keep an envelope, and owe it to `peers`."""
 
-        def work() -> bool:
+        def work() -> Added:
             payload = message.payload
             added = self._db.execute(
                 "INSERT OR IGNORE INTO envelopes"
@@ -207,7 +215,8 @@ class Store:
                 "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
                 [(message.key, peer) for peer in peers],
             )
-            return added > 0
+            opened = self._db.execute(f"SELECT 1 {_OPEN} AND r.key = ?", (message.key,)).fetchone()
+            return Added(added > 0, opened is not None)
 
         return await self._commit(work)
 
@@ -287,9 +296,10 @@ class Store:
         )
         return [row["raw"] for row in rows]
 
-    async def below_floor(self, origin: str, epoch: int, sequence: int) -> bool:
-        rows = await self.rows("SELECT epoch, sequence FROM floors WHERE origin = ?", origin)
-        return bool(rows) and (epoch, sequence) <= (rows[0]["epoch"], rows[0]["sequence"])
+    async def floors(self) -> dict[str, tuple[int, int]]:
+        """By origin: what is not above (epoch, sequence) was closed long ago."""
+        rows = await self.rows("SELECT origin, epoch, sequence FROM floors")
+        return {row["origin"]: (row["epoch"], row["sequence"]) for row in rows}
 
     async def prune(self, before: float) -> int:
         """Forget what is closed and older than `before`; the floors keep it from coming back."""

@@ -15,7 +15,7 @@ import structlog
 
 from agent.peers.each import serve_each_peer
 from agent.peers.transport import Transport
-from agent.store import Delivery, Store
+from agent.store import Added, Delivery, Store
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.canonical import parse_json, sha256_hex
@@ -86,6 +86,7 @@ class Mesh:
         self._sequence = 0
         self._signing = asyncio.Lock()
         self._open: dict[str, Message] = {}
+        self._floors: dict[str, tuple[int, int]] = {}
         self._wake: dict[str, asyncio.Event] = {}
         self._sent_at: dict[str, float] = {}
         self._given_up: dict[tuple[str, str], tuple[int, int]] = {}
@@ -94,6 +95,13 @@ class Mesh:
 
     async def load(self) -> None:
         self._open = await self._read_open()
+        self._floors = await self._store.floors()
+
+    async def prune(self, before: float) -> int:
+        """Forget what is closed and older than `before`, in seconds since the epoch. Returns how many."""
+        gone = await self._store.prune(before)
+        self._floors = await self._store.floors()
+        return gone
 
     def open_reds(self) -> list[Message]:
         return list(self._open.values())
@@ -132,7 +140,8 @@ class Mesh:
                 f"{key} is a red of {origin}", remedy=f"clear it there, on {origin}"
             )
         await self._store.dismiss(key, reason, self._clock.now())
-        await self._reds_changed()
+        self._open.pop(key, None)
+        self._on_change()
 
     async def _send(self, body: Body, peers: list[str], expires_in_s: float | None) -> Message:
         async with self._signing:
@@ -140,9 +149,8 @@ class Mesh:
             self._sent_at[message.key] = self._clock.monotonic()
             if len(self._sent_at) > MAX_SENT:
                 del self._sent_at[next(iter(self._sent_at))]
-            await self._store.add(message, self._clock.now(), peers)
-        if isinstance(body, Red | Clear):
-            await self._reds_changed()
+            added = await self._store.add(message, self._clock.now(), peers)
+        self._note_red(message, added)
         for peer in peers:
             self._nudge(peer)
         return message
@@ -168,7 +176,7 @@ class Mesh:
         """
         try:
             message = open_message(raw, self._trust.roster)
-            await self._check_fresh(message)
+            self._check_fresh(message)
         except (UntrustedError, BadInputError) as error:
             self.dropped[error.code] += 1
             raise
@@ -177,7 +185,7 @@ class Mesh:
             ack = self._sign(Ack(ref=message.key, sha256=message.sha256))
         return ack.raw.encode()
 
-    async def _check_fresh(self, message: Message) -> None:
+    def _check_fresh(self, message: Message) -> None:
         payload = message.payload
         if message.keyid == self._trust.key.public.keyid:
             raise WrongOriginError("a message of this node came back to it")
@@ -189,7 +197,7 @@ class Mesh:
             raise WrongOriginError(f"{payload.origin!r} may clear only its own reds")
         if isinstance(payload.body, Red) and self._crowded(message):
             raise TooManyError(f"{payload.origin!r} has {MAX_OPEN} open reds already")
-        if await self._store.below_floor(payload.origin, payload.epoch, payload.sequence):
+        if (payload.epoch, payload.sequence) <= self._floors.get(payload.origin, (0, 0)):
             raise StaleError("an old message, long closed")
         expires = payload.expires
         if expires is not None and expires + SKEW_S < self._clock.now():
@@ -202,10 +210,10 @@ class Mesh:
         return held >= MAX_OPEN and message.key not in self._open
 
     async def _keep(self, message: Message) -> None:
-        if not await self._store.add(message, self._clock.now(), []):
+        added = await self._store.add(message, self._clock.now(), [])
+        if not added.new:
             return
-        if isinstance(message.payload.body, Red | Clear):
-            await self._reds_changed()
+        self._note_red(message, added)
         log.info("message", type=message.payload.body.type, key=message.key)
         self._on_message(message)
 
@@ -312,13 +320,20 @@ class Mesh:
                 message = open_message(str(each).encode(), self._trust.roster)
                 if not isinstance(message.payload.body, Red | Clear):
                     continue
-                await self._check_fresh(message)
+                self._check_fresh(message)
                 await self._keep(message)
             except (UntrustedError, BadInputError) as error:
                 self.dropped[error.code] += 1
 
-    async def _reds_changed(self) -> None:
-        self._open = await self._read_open()
+    def _note_red(self, message: Message, added: Added) -> None:
+        """A red opens unless its clear was here first; a clear ends the red that the same key has signed."""
+        match message.payload.body:
+            case Red() if added.open:
+                self._open[message.key] = message
+            case Clear(ref=ref) if ref in self._open and self._open[ref].keyid == message.keyid:
+                del self._open[ref]
+            case _:
+                return
         self._on_change()
 
     async def _read_open(self) -> dict[str, Message]:

@@ -313,7 +313,7 @@ async def test_after_pruning_an_old_message_does_not_come_back(peers: list[Peer]
     for message in (red, clear):
         await b.mesh.receive(message.raw.encode())
     await b.store.uploaded([red.sha256, clear.sha256])
-    assert await b.store.prune(SystemClock().now() + 1) == 2
+    assert await b.mesh.prune(SystemClock().now() + 1) == 2
     with pytest.raises(UntrustedError, match="long closed"):
         await b.mesh.receive(red.raw.encode())
 
