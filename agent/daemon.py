@@ -22,10 +22,10 @@ from agent.observing import Observing
 from agent.openclaw.gateway import Gateway
 from agent.openclaw.settings import sweep_settings
 from agent.peer_api import PeerApi
+from agent.peering import Peering
 from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
-from agent.peers.mesh import Mesh
 from agent.reporting import build_report
 from agent.self_upgrade import Departure
 from agent.service.choose import choose_service
@@ -188,17 +188,19 @@ class Daemon:
 
     async def _open_mesh(self) -> None:
         transport = self._fleet.transport
-        self.mesh = Mesh(
+        self._peering = Peering(
+            self._config.peers,
             self._trust,
             self._store,
             transport,
+            self._directory,
             self._clock,
-            await self._store.next_epoch(self._clock.now()),
+            epoch=await self._store.next_epoch(self._clock.now()),
             on_message=self._heard,
             on_change=self._changes.notify,
-            compare_every_s=self._config.peers.sync_every,
         )
-        await self.mesh.load()
+        await self._peering.open(self._stack)
+        self.mesh = self._peering.mesh
         self._attestor = Attestor(
             self._trust,
             self.mesh,
@@ -248,7 +250,7 @@ class Daemon:
             for name, work in (
                 ("service", self.service.keep()),
                 ("readiness", self.monitor.run()),
-                ("mesh", self.mesh.run()),
+                ("mesh", self._peering.run()),
                 ("roster", self._fleet.gossip.run()),
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
@@ -290,6 +292,7 @@ class Daemon:
             await server.start()
             self._stack.push_async_callback(server.stop)
         self._fleet.door = for_peers
+        await self._peering.listen(peers.host, for_peers.port)
         self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
         await self._open_socket()
         return for_peers.port

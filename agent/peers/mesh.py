@@ -1,4 +1,4 @@
-"""Messages between peers: sign, deliver until acked, accept once, and compare notes.
+"""Messages between peers: sign them, accept each once, and know which reds are open.
 
 Deviation from a plain high-water mark, see docs/decisions: events are a set keyed
 (origin, epoch, sequence) that is kept whole, so that one which arrives late through another peer is
@@ -13,22 +13,17 @@ from collections.abc import Callable
 
 import structlog
 
-from agent.peers.each import serve_each_peer
-from agent.peers.transport import Transport
-from agent.store import Added, Delivery, Store
+from agent.peers.outbox import Outbox
+from agent.store import Added, Store
 from agent.trust import Trust
-from shared.backoff import Backoff
-from shared.canonical import parse_json, sha256_hex
 from shared.clock import Clock
 from shared.errors import (
     BadInputError,
     ConflictError,
     ExpiredError,
     NotFoundError,
-    RollcallError,
     UntrustedError,
 )
-from shared.http import RefusedError
 from shared.messages import (
     Ack,
     Body,
@@ -47,18 +42,10 @@ from shared.report import Broadcast
 
 log = structlog.get_logger()
 
-FIRST_RETRY_S = 0.1
-LONGEST_RETRY_S = 5.0
 MAX_EVENTS = 500
-MAX_EVENTS_BYTES = 4 << 20
 RECENT_BROADCASTS = 16
 MAX_OPEN = 64
 """Open reds that are kept of one origin."""
-MAX_SENT = 1000
-FINAL_REFUSALS = frozenset(
-    {"unknown-key", "bad-signature", "revoked", "wrong-fleet", "wrong-origin", "stale", "expired"}
-    | {"too-many", "bad-input"}
-)
 SKEW_S = 300.0
 """How far two clocks may be apart before what expires is refused. A red does not expire."""
 
@@ -71,27 +58,22 @@ class Mesh:
         self,
         trust: Trust,
         store: Store,
-        transport: Transport,
+        outbox: Outbox,
         clock: Clock,
         epoch: int,
         *,
         on_message: Callable[[Message], None],
         on_change: Callable[[], None],
-        compare_every_s: float,
+        dropped: Counter[str],
     ) -> None:
-        self._trust, self._store, self._transport = trust, store, transport
-        self._clock, self._epoch = clock, epoch
+        self._trust, self._store = trust, store
+        self._outbox, self._clock, self._epoch = outbox, clock, epoch
         self._on_message, self._on_change = on_message, on_change
-        self._compare_every_s = compare_every_s
         self._sequence = 0
         self._signing = asyncio.Lock()
         self._open: dict[str, Message] = {}
         self._floors: dict[str, tuple[int, int]] = {}
-        self._wake: dict[str, asyncio.Event] = {}
-        self._sent_at: dict[str, float] = {}
-        self._given_up: dict[tuple[str, str], tuple[int, int]] = {}
-        """By message and peer: the roster under which it was refused for good."""
-        self.dropped: Counter[str] = Counter()
+        self.dropped = dropped
 
     async def load(self) -> None:
         self._open = await self._read_open()
@@ -145,14 +127,10 @@ class Mesh:
 
     async def _send(self, body: Body, peers: list[str], expires_in_s: float | None) -> Message:
         async with self._signing:
-            message = self._sign(body, expires_in_s)
-            self._sent_at[message.key] = self._clock.monotonic()
-            if len(self._sent_at) > MAX_SENT:
-                del self._sent_at[next(iter(self._sent_at))]
+            message, signed_at = self._sign(body, expires_in_s), self._clock.monotonic()
             added = await self._store.add(message, self._clock.now(), peers)
         self._note_red(message, added)
-        for peer in peers:
-            self._nudge(peer)
+        self._outbox.send(message, peers, signed_at)
         return message
 
     def _sign(self, body: Body, expires_in_s: float | None = None) -> Message:
@@ -225,105 +203,19 @@ class Mesh:
         """What this node said to all, newest first, with the peers that signed for it."""
         return await self._store.broadcasts(self._trust.name, RECENT_BROADCASTS)
 
-    async def run(self) -> None:
-        """Deliver to every peer of the roster, and compare notes with each, for ever."""
-        await serve_each_peer(self._trust, self._clock, "peer", self._serve)
-
-    async def _serve(self, peer: str) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._deliver(peer))
-            group.create_task(self._compare(peer))
-
-    def _nudge(self, peer: str) -> None:
-        self._wake.setdefault(peer, asyncio.Event()).set()
-
     def peer_found(self, peer: str) -> None:
-        """An address was learnt: try now rather than at the next retry."""
-        self._nudge(peer)
+        """An address was learnt."""
+        self._outbox.nudge(peer)
 
-    async def _deliver(self, peer: str) -> None:
-        wake = self._wake.setdefault(peer, asyncio.Event())
-        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
-        while True:
-            wake.clear()
-            try:
-                await self._deliver_all(peer)
-                backoff.succeeded()
-                pause = LONGEST_RETRY_S
-            except (RollcallError, OSError) as error:
-                log.debug("not delivered", peer=peer, reason=str(error))
-                pause = backoff.failed()
-            await self._wait(wake, pause)
-
-    async def _deliver_all(self, peer: str) -> None:
-        """One that the peer refuses must not hold up those behind it; it is offered again once there is
-        another roster."""
-        number = self._trust.roster.number
-        for delivery in await self._store.undelivered(peer, self._clock.now()):
-            if self._given_up.get((delivery.key, peer)) == number:
-                continue
-            try:
-                await self._deliver_one(delivery)
-            except RefusedError as error:
-                log.warning("refused", peer=peer, key=delivery.key, reason=str(error))
-                if error.refused_code in FINAL_REFUSALS:
-                    self._given_up[delivery.key, peer] = number
-
-    async def _wait(self, wake: asyncio.Event, seconds: float) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        waking = asyncio.ensure_future(wake.wait())
+    async def learn(self, raw: bytes) -> None:
+        """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted."""
         try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
-
-    async def _deliver_one(self, delivery: Delivery) -> None:
-        raw = await self._transport.ask(
-            delivery.peer, "POST", "/v1/peer/messages", data=delivery.raw.encode()
-        )
-        ack = open_message(raw, self._trust.roster)
-        body = ack.payload.body
-        sha256 = sha256_hex(delivery.raw.encode())
-        if not isinstance(body, Ack) or (body.ref, body.sha256) != (delivery.key, sha256):
-            raise UntrustedError(f"{delivery.peer} answered with something else than an ack")
-        if ack.payload.origin != delivery.peer:
-            raise UntrustedError(f"{ack.payload.origin} acked in place of {delivery.peer}")
-        sent = self._sent_at.get(delivery.key)
-        seconds = (
-            self._clock.now() - delivery.at if sent is None else self._clock.monotonic() - sent
-        )
-        await self._store.add(ack, self._clock.now(), [])
-        await self._store.delivered(delivery.key, delivery.peer, max(0.0, seconds) * 1000)
-        self._on_change()
-
-    async def _compare(self, peer: str) -> None:
-        """Anti-entropy: whoever was away learns on return, through whoever it reaches first."""
-        while True:
-            try:
-                raw = await self._transport.ask(
-                    peer, "GET", "/v1/peer/events", max_answer=MAX_EVENTS_BYTES
-                )
-                await self._learn(raw)
-                pause = self._compare_every_s
-            except (RollcallError, OSError) as error:
-                log.debug("notes not compared", peer=peer, reason=str(error))
-                pause = min(1.0, self._compare_every_s)
-            await self._clock.sleep(pause)
-
-    async def _learn(self, raw: bytes) -> None:
-        value = parse_json(raw, max_bytes=MAX_EVENTS_BYTES, max_depth=4)
-        if not isinstance(value, list):
-            raise BadInputError("a peer's events are not a list")
-        for each in value[: 2 * MAX_EVENTS]:
-            try:
-                message = open_message(str(each).encode(), self._trust.roster)
-                if not isinstance(message.payload.body, Red | Clear):
-                    continue
+            message = open_message(raw, self._trust.roster)
+            if isinstance(message.payload.body, Red | Clear):
                 self._check_fresh(message)
                 await self._keep(message)
-            except (UntrustedError, BadInputError) as error:
-                self.dropped[error.code] += 1
+        except (UntrustedError, BadInputError) as error:
+            self.dropped[error.code] += 1
 
     def _note_red(self, message: Message, added: Added) -> None:
         """A red opens unless its clear was here first; a clear ends the red that the same key has signed."""

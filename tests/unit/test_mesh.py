@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.config import PeerConfig
 from agent.dialler import Dialler
 from agent.peer_api import PeerApi
+from agent.peering import Peering
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
-from agent.peers.mesh import Mesh
 from agent.peers.transport import Transport
 from agent.store import Store
 from shared.clock import SystemClock
@@ -67,8 +68,8 @@ class NoRepository:
 
 
 class Peer:
-    def __init__(self, fleet: TestFleet, name: str) -> None:
-        self.fleet, self.name = fleet, name
+    def __init__(self, fleet: TestFleet, name: str, *, datagrams: bool = True) -> None:
+        self.fleet, self.name, self.datagrams = fleet, name, datagrams
         self.trust = fleet.trust(name)
         self.layout = fleet.layout(name)
         self.directory = Directory()
@@ -88,27 +89,31 @@ class Peer:
             self.asked.append(peer)
 
         self.gossip = Gossip(self.trust, self.transport, SystemClock(), newer_fleet, every_s=0.2)
-        self.mesh = Mesh(
+        self.peering = Peering(
+            PeerConfig(sync_every=0.2),
             self.trust,
             self.store,
             self.transport,
+            self.directory,
             SystemClock(),
-            await self.store.next_epoch(SystemClock().now()),
+            epoch=await self.store.next_epoch(SystemClock().now()),
             on_message=self.heard.append,
             on_change=lambda: None,
-            compare_every_s=0.2,
         )
-        await self.mesh.load()
+        await self.peering.open(self.stack)
+        self.mesh = self.peering.mesh
         context = server_context(self.layout.tls, require_client=True)
         door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository())
         server = Server(door.application(Facade(self.name)), "127.0.0.1", self.port, context)
         await server.start()
         self.port = server.port
+        if self.datagrams:
+            await self.peering.listen("127.0.0.1", self.port)
         self.stack.push_async_callback(server.stop)
         return self
 
     def run(self) -> None:
-        tasks = [asyncio.create_task(work.run()) for work in (self.mesh, self.gossip)]
+        tasks = [asyncio.create_task(work.run()) for work in (self.peering, self.gossip)]
 
         async def end() -> None:
             for task in tasks:

@@ -1,0 +1,124 @@
+"""Signed datagrams: how an alarm travels when every millisecond counts.
+
+One message or one ack in each, as its DSSE envelope stands; nothing is believed but the signature. Where packets
+are lost, a stream makes everything behind the loss wait for TCP's timer; a datagram is simply sent again
+(docs/decisions/0018). What does not fit one packet, and whoever does not answer here, gets it over the kept
+connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import structlog
+
+from shared.errors import BadInputError, RollcallError, UntrustedError
+from shared.ratelimit import RateLimit
+
+log = structlog.get_logger()
+
+MESSAGE = b"RC1m"
+ACK = b"RC1a"
+MAX_DATAGRAM = 1200
+"""Bytes that pass every link unfragmented: IPv6 promises 1,280, headers taken off."""
+MAX_BUSY = 256
+"""Messages that are being received at one time; more are dropped, and sent again by whoever sent them."""
+
+Address = tuple[str, int]
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """`on_message` verifies and keeps a message and returns the ack to send back; `on_ack` takes a peer's.
+    Both raise UntrustedError or BadInputError for what they do not accept; an address that sends too much of
+    that is not listened to for a while."""
+
+    def __init__(
+        self,
+        on_message: Callable[[bytes], Awaitable[bytes]],
+        on_ack: Callable[[bytes], Awaitable[None]],
+        patience: RateLimit,
+        dropped: Counter[str],
+    ) -> None:
+        self._on = {MESSAGE: on_message, ACK: on_ack}
+        self._patience = patience
+        self._transport: asyncio.DatagramTransport | None = None
+        self._busy: set[asyncio.Task[None]] = set()
+        self._closed = asyncio.Event()
+        self._six = False
+        self._dropped = dropped
+
+    async def open(self, host: str, port: int) -> None:
+        """Listen beside the door for peers, on the same number. Raises RollcallError."""
+        try:
+            await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: self, local_addr=(host, port)
+            )
+        except OSError as error:
+            raise RollcallError(
+                f"cannot listen for datagrams on {host}:{port}: {error.strerror}",
+                remedy="choose another port in the configuration, or stop what uses it",
+            ) from error
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.DatagramTransport):
+            self._transport = transport
+            self._six = transport.get_extra_info("socket").family == socket.AF_INET6
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed.set()
+
+    async def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+            await self._closed.wait()
+        for task in self._busy:
+            task.cancel()
+        await asyncio.gather(*self._busy, return_exceptions=True)
+
+    def send(self, kind: bytes, raw: bytes, addresses: Iterable[Address]) -> None:
+        """To each of them once. What cannot be sent is lost, as any datagram may be."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        for address in addresses:
+            if (target := self._target(address)) is not None:
+                self._transport.sendto(kind + raw, target)
+
+    def _target(self, address: Address) -> Address | None:
+        """None for what is not an address, which would have to be looked up, or is of the other family."""
+        try:
+            found = ipaddress.ip_address(address[0])
+        except ValueError:
+            return None
+        if found.version == 6:
+            return (str(found), address[1]) if self._six else None
+        return (f"::ffff:{found}" if self._six else str(found), address[1])
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        kind, address = data[: len(MESSAGE)], (str(addr[0]), int(addr[1]))
+        if kind not in self._on or len(data) > MAX_DATAGRAM + len(kind):
+            self._dropped["strange-datagram"] += 1
+        elif self._patience.allowed(address[0]) > 0 or len(self._busy) >= MAX_BUSY:
+            self._dropped["too-many-datagrams"] += 1
+        else:
+            task = asyncio.get_running_loop().create_task(self._take(kind, data, address))
+            self._busy.add(task)
+            task.add_done_callback(self._busy.discard)
+
+    async def _take(self, kind: bytes, data: bytes, address: Address) -> None:
+        try:
+            answer = await self._on[kind](data[len(kind) :])
+        except (UntrustedError, BadInputError):
+            self._patience.failed(address[0])
+        except (RollcallError, OSError) as error:
+            log.warning("datagram not taken", reason=str(error))
+        else:
+            if answer is not None:
+                self.send(ACK, answer, [address])
+
+    def error_received(self, exc: Exception) -> None:
+        """The kernel's word that nobody listens there: the kept connection finds out for itself."""

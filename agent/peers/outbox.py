@@ -1,0 +1,175 @@
+"""What this node owes its peers: sent at once, again until it is acked, and remembered over a restart.
+
+A red goes out as a datagram first, to all at once and again every few hundredths of a second; over the kept
+connection only to who has not answered by then. Everything else takes the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from agent.peers.datagrams import MAX_DATAGRAM, MESSAGE, Datagrams
+from agent.peers.directory import Directory
+from agent.peers.transport import Transport
+from agent.store import Delivery, Store
+from agent.trust import Trust
+from shared.backoff import Backoff
+from shared.canonical import sha256_hex
+from shared.clock import Clock, wait_at_most
+from shared.errors import BadInputError, RollcallError, UntrustedError
+from shared.http import RefusedError
+from shared.messages import Ack, Clear, Message, Red, open_message
+
+log = structlog.get_logger()
+
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 5.0
+MAX_SENT = 1000
+RESENDS_S = (0.04, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Pauses after each time that a datagram was sent to who has not acked it."""
+PATIENT_SENDS = 4
+"""So many datagrams before the kept connection tries as well."""
+ADDRESSES = 2
+"""Of one peer that a datagram is sent to: where it answered last, and the next best."""
+FINAL_REFUSALS = frozenset(
+    {"unknown-key", "bad-signature", "revoked", "wrong-fleet", "wrong-origin", "stale", "expired"}
+    | {"too-many", "bad-input"}
+)
+
+
+@dataclass
+class _Sent:
+    sha256: str
+    at: float
+    """On the monotonic clock."""
+    waiting: set[str]
+
+
+class Outbox:
+    """`on_ack` is called after an ack was verified and kept."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        store: Store,
+        transport: Transport,
+        directory: Directory,
+        datagrams: Datagrams,
+        clock: Clock,
+        on_ack: Callable[[], None],
+    ) -> None:
+        self._trust, self._store, self._transport = trust, store, transport
+        self._directory, self._datagrams, self._clock = directory, datagrams, clock
+        self._on_ack = on_ack
+        self._wake: dict[str, asyncio.Event] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._given_up: dict[tuple[str, str], tuple[int, int]] = {}
+        """By message and peer: the roster under which it was refused for good."""
+        self._shouting: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        for task in self._shouting:
+            task.cancel()
+        await asyncio.gather(*self._shouting, return_exceptions=True)
+
+    def send(self, message: Message, peers: list[str], signed_at: float) -> None:
+        """What the store owes these peers from now on. `signed_at` is on the monotonic clock."""
+        self._sent[message.key] = _Sent(message.sha256, signed_at, set(peers))
+        if len(self._sent) > MAX_SENT:
+            del self._sent[next(iter(self._sent))]
+        alarm = isinstance(message.payload.body, Red | Clear)
+        if alarm and len(message.raw) <= MAX_DATAGRAM:
+            task = asyncio.get_running_loop().create_task(self._shout(message))
+            self._shouting.add(task)
+            task.add_done_callback(self._shouting.discard)
+        else:
+            for peer in peers:
+                self.nudge(peer)
+
+    async def _shout(self, message: Message) -> None:
+        raw, sent = message.raw.encode(), self._sent[message.key]
+        for number, pause in enumerate(RESENDS_S, 1):
+            for peer in sent.waiting:
+                hints = self._directory.candidates(peer)[:ADDRESSES]
+                self._datagrams.send(MESSAGE, raw, [(hint.host, hint.port) for hint in hints])
+                if number >= PATIENT_SENDS or not hints:
+                    self.nudge(peer)
+            await self._clock.sleep(pause)
+            if not sent.waiting:
+                return
+
+    async def take_ack(self, raw: bytes) -> None:
+        """One that came as a datagram. Raises UntrustedError or BadInputError for one of somebody else, or
+        of something that was never sent; one that came before is ignored."""
+        ack = open_message(raw, self._trust.roster)
+        body, peer = ack.payload.body, ack.payload.origin
+        if not isinstance(body, Ack):
+            raise BadInputError("something else than an ack")
+        sent = self._sent.get(body.ref)
+        if sent is None or sent.sha256 != body.sha256:
+            raise BadInputError(f"{peer} acked what was not sent")
+        if peer in sent.waiting:
+            await self._acked(ack, body.ref, peer, self._clock.monotonic() - sent.at)
+
+    async def _acked(self, ack: Message, key: str, peer: str, seconds: float) -> None:
+        if sent := self._sent.get(key):
+            sent.waiting.discard(peer)
+        await asyncio.gather(
+            self._store.add(ack, self._clock.now(), []),
+            self._store.delivered(key, peer, max(0.0, seconds) * 1000),
+        )
+        self._on_ack()
+
+    def nudge(self, peer: str) -> None:
+        """Try now rather than at the next retry: there is something new, or an address was learnt."""
+        self._wake.setdefault(peer, asyncio.Event()).set()
+
+    async def deliver(self, peer: str) -> None:
+        """Over the kept connection, for ever."""
+        wake = self._wake.setdefault(peer, asyncio.Event())
+        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
+        while True:
+            wake.clear()
+            try:
+                await self._deliver_all(peer)
+                backoff.succeeded()
+                pause = LONGEST_RETRY_S
+            except (RollcallError, OSError) as error:
+                log.debug("not delivered", peer=peer, reason=str(error))
+                pause = backoff.failed()
+            await wait_at_most(wake, pause)
+
+    async def _deliver_all(self, peer: str) -> None:
+        """One that the peer refuses must not hold up those behind it; it is offered again once there is
+        another roster."""
+        number = self._trust.roster.number
+        for delivery in await self._store.undelivered(peer, self._clock.now()):
+            if self._given_up.get((delivery.key, peer)) == number:
+                continue
+            try:
+                await self._deliver_one(delivery)
+            except RefusedError as error:
+                log.warning("refused", peer=peer, key=delivery.key, reason=str(error))
+                if error.refused_code in FINAL_REFUSALS:
+                    self._given_up[delivery.key, peer] = number
+
+    async def _deliver_one(self, delivery: Delivery) -> None:
+        raw = await self._transport.ask(
+            delivery.peer, "POST", "/v1/peer/messages", data=delivery.raw.encode()
+        )
+        ack = open_message(raw, self._trust.roster)
+        body = ack.payload.body
+        sha256 = sha256_hex(delivery.raw.encode())
+        if not isinstance(body, Ack) or (body.ref, body.sha256) != (delivery.key, sha256):
+            raise UntrustedError(f"{delivery.peer} answered with something else than an ack")
+        if ack.payload.origin != delivery.peer:
+            raise UntrustedError(f"{ack.payload.origin} acked in place of {delivery.peer}")
+        sent = self._sent.get(delivery.key)
+        seconds = (
+            self._clock.now() - delivery.at if sent is None else self._clock.monotonic() - sent.at
+        )
+        await self._acked(ack, delivery.key, delivery.peer, seconds)
