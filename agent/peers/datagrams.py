@@ -13,7 +13,7 @@ import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -65,9 +65,8 @@ class Datagrams(asyncio.DatagramProtocol):
             ) from error
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.DatagramTransport):
-            self._transport = transport
-            self._six = transport.get_extra_info("socket").family == socket.AF_INET6
+        self._transport = cast("asyncio.DatagramTransport", transport)
+        self._six = transport.get_extra_info("socket").family == socket.AF_INET6
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed.set()

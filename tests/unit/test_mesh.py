@@ -68,7 +68,7 @@ class NoRepository:
 
 
 class Peer:
-    def __init__(self, fleet: TestFleet, name: str, *, datagrams: bool = True) -> None:
+    def __init__(self, fleet: TestFleet, name: str, *, datagrams: bool = False) -> None:
         self.fleet, self.name, self.datagrams = fleet, name, datagrams
         self.trust = fleet.trust(name)
         self.layout = fleet.layout(name)
