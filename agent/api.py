@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Protocol
 
 from aiohttp import web
@@ -86,11 +86,17 @@ def reading_app(facade: Facade) -> web.Application:
     return app
 
 
+def read_nonce(params: Mapping[str, str]) -> str | None:
+    """Raises BadInputError for one that is too long."""
+    nonce = params.get("nonce")
+    if nonce is not None and len(nonce) > MAX_NONCE:
+        raise BadInputError(f"a nonce has at most {MAX_NONCE} characters")
+    return nonce
+
+
 def readiness_route(facade: Facade) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def readiness(request: web.Request) -> web.StreamResponse:
-        nonce = request.query.get("nonce")
-        if nonce is not None and len(nonce) > MAX_NONCE:
-            raise BadInputError(f"a nonce has at most {MAX_NONCE} characters")
+        nonce = read_nonce(request.query)
         return wire_response(facade.document().model_copy(update={"nonce": nonce}))
 
     return readiness

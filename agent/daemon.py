@@ -194,6 +194,7 @@ class Daemon:
             self._store,
             transport,
             self._directory,
+            self._fleet.links,
             self._clock,
             epoch=await self._store.next_epoch(self._clock.now()),
             on_message=self._heard,
@@ -280,9 +281,12 @@ class Daemon:
     async def _listen(self) -> int:
         """Open all doors; the port that peers dial."""
         peers, api = self._config.peers, self._config.api
-        door = PeerApi(self._trust, self.mesh, self._fleet.gossip, self._fleet.releases)
+        door = PeerApi(
+            self._trust, self.mesh, self._fleet.gossip, self._fleet.releases, self._tell_readiness
+        )
+        self._fleet.answers = door.answers
         for_peers = Server(
-            door.application(self),
+            door.application(self._fleet.links.accept),
             peers.host,
             peers.port,
             server_context(self._layout.tls, require_client=True),
@@ -345,6 +349,9 @@ class Daemon:
 
     def document(self) -> ReadinessDocument:
         return self.monitor.document()
+
+    def _tell_readiness(self, nonce: str | None) -> bytes:
+        return self.document().model_copy(update={"nonce": nonce}).model_dump_json().encode()
 
     def weight(self) -> int:
         return self._traffic.get()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from aiohttp import web
 
-from agent.api import Facade, readiness_route
+from agent.api import read_nonce
+from agent.peers.link import Answer
+from agent.peers.links import PATH as LINK
 from agent.trust import Trust
-from shared.errors import NotFoundError, UntrustedError
-from shared.http import Speaker, application, caller, read_body, wire_response
+from shared.errors import NotFoundError, TooLargeError, UntrustedError
+from shared.http import Speaker, application, caller, read_body
 from shared.messages import MAX_MESSAGE_BYTES
 from shared.metadata import SERVED
 from shared.protocol import SPOKEN, ProtocolRange
 from shared.roster import MAX_ROSTER_BYTES
 from shared.wire import Wire
+
+TUF = "/v1/peer/tuf/"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,8 +40,13 @@ class Repository(Protocol):
     async def serve(self, path: str) -> bytes: ...
 
 
+Operation = Callable[[str, Mapping[str, str], bytes], Awaitable[bytes]]
+"""Who asks, the parameters, the body; the bytes of the answer."""
+
+
 class PeerApi:
-    """Who calls is what the certificate says, looked up in the roster of this very moment."""
+    """Who calls is what the certificate says, looked up in the roster of this very moment. Every operation can be
+    asked for by a request of its own, and over a link."""
 
     def __init__(
         self,
@@ -44,62 +54,91 @@ class PeerApi:
         messages: Messages,
         rosters: Rosters,
         repository: Repository,
+        readiness: Callable[[str | None], bytes],
         speaks: ProtocolRange = SPOKEN,
     ) -> None:
-        self._trust, self._messages = trust, messages
+        """`readiness` is this node's document for a nonce."""
+        self._trust, self._messages, self._readiness = trust, messages, readiness
         self._speaker = Speaker(f"the agent of {trust.name}", speaks)
         self._rosters, self._repository = rosters, repository
+        self._operations: dict[tuple[str, str], tuple[Operation, int]] = {
+            ("POST", "/v1/peer/messages"): (self._receive, MAX_MESSAGE_BYTES),
+            ("GET", "/v1/peer/events"): (self._events, 0),
+            ("GET", "/v1/peer/roster/number"): (self._roster_number, 0),
+            ("GET", "/v1/peer/roster"): (self._roster, 0),
+            ("POST", "/v1/peer/roster"): (self._take_roster, MAX_ROSTER_BYTES),
+            ("GET", "/v1/readiness"): (self._show_readiness, 0),
+        }
 
-    def application(self, facade: Facade) -> web.Application:
+    def application(
+        self, accept: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
+    ) -> web.Application:
+        """`accept` takes over a request for a link."""
         app = application(self._speaker)
-        for method, path, handler in (
-            ("POST", "/v1/peer/messages", self.receive),
-            ("GET", "/v1/peer/events", self.events),
-            ("GET", "/v1/peer/roster/number", self.roster_number),
-            ("GET", "/v1/peer/roster", self.roster),
-            ("POST", "/v1/peer/roster", self.take_roster),
-            ("GET", "/v1/peer/tuf/{path:.+}", self.tuf),
-            ("GET", "/v1/readiness", readiness_route(facade)),
-        ):
-            app.router.add_route(method, path, self._members_only(handler))
+        for (method, path), (operation, limit) in self._operations.items():
+            app.router.add_route(method, path, self._route(operation, limit))
+        app.router.add_get(f"{TUF}{{path:.+}}", self._route(self._tuf, 0))
+
+        async def link(request: web.Request) -> web.StreamResponse:
+            return await accept(request, self._member(request))
+
+        app.router.add_get(LINK, link)
         return app
 
-    def _members_only(self, handler: Handler) -> Handler:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            peer = caller(request)
-            own = peer is not None and peer.name == self._trust.name
-            if own or not self._trust.roster.admits(peer):
+    def _route(self, operation: Operation, limit: int) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            peer = self._member(request)
+            body = await read_body(request, limit=limit)
+            params = {**request.query, **request.match_info}
+            answer = await operation(peer, params, body)
+            return web.Response(body=answer, content_type="application/json")
+
+        return handle
+
+    def _member(self, request: web.Request) -> str:
+        peer = caller(request)
+        if peer is None or peer.name == self._trust.name or not self._trust.roster.admits(peer):
+            raise UntrustedError("only nodes of this fleet's roster are answered here")
+        return peer.name
+
+    def answers(self, peer: str) -> Answer:
+        """What this peer may ask over its link."""
+
+        async def answer(method: str, path: str, params: Mapping[str, str], body: bytes) -> bytes:
+            if peer not in self._trust.peer_names():
                 raise UntrustedError("only nodes of this fleet's roster are answered here")
-            return await handler(request)
+            if method == "GET" and path.startswith(TUF):
+                return await self._tuf(peer, {"path": path.removeprefix(TUF)}, body)
+            operation, limit = self._operations.get((method, path), (None, 0))
+            if operation is None:
+                raise NotFoundError(f"no {method} {path}")
+            if len(body) > limit:
+                raise TooLargeError(f"a body of more than {limit} bytes")
+            return await operation(peer, params, body)
 
-        return guarded
+        return answer
 
-    async def receive(self, request: web.Request) -> web.Response:
-        ack = await self._messages.receive(await read_body(request, limit=MAX_MESSAGE_BYTES))
-        return web.Response(body=ack, content_type="application/json")
+    async def _receive(self, _: str, __: Mapping[str, str], body: bytes) -> bytes:
+        return await self._messages.receive(body)
 
-    async def events(self, _: web.Request) -> web.Response:
-        return web.json_response(await self._messages.events())
+    async def _events(self, *_: object) -> bytes:
+        return json.dumps(await self._messages.events()).encode()
 
-    async def roster_number(self, _: web.Request) -> web.Response:
-        return wire_response(self._rosters.number())
+    async def _roster_number(self, *_: object) -> bytes:
+        return self._rosters.number().model_dump_json().encode()
 
-    async def roster(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._rosters.roster(), content_type="application/json")
+    async def _roster(self, *_: object) -> bytes:
+        return self._rosters.roster()
 
-    async def take_roster(self, request: web.Request) -> web.Response:
-        raw = await read_body(request, limit=MAX_ROSTER_BYTES)
-        return wire_response(await self._rosters.receive(_peer(request), raw))
+    async def _take_roster(self, peer: str, _: Mapping[str, str], body: bytes) -> bytes:
+        return (await self._rosters.receive(peer, body)).model_dump_json().encode()
 
-    async def tuf(self, request: web.Request) -> web.Response:
+    async def _show_readiness(self, _: str, params: Mapping[str, str], __: bytes) -> bytes:
+        return self._readiness(read_nonce(params))
+
+    async def _tuf(self, _: str, params: Mapping[str, str], __: bytes) -> bytes:
         """The TUF repository as this node has verified it, for a peer that cannot reach the coordinator."""
-        path = request.match_info["path"]
+        path = params["path"]
         if SERVED.fullmatch(path) is None:
             raise NotFoundError("there is no such file in a repository")
-        raw = await self._repository.serve(path)
-        return web.Response(body=raw, content_type="application/octet-stream")
-
-
-def _peer(request: web.Request) -> str:
-    peer = caller(request)
-    return "" if peer is None else peer.name
+        return await self._repository.serve(path)

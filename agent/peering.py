@@ -11,6 +11,7 @@ from agent.config import PeerConfig
 from agent.peers.datagrams import Datagrams
 from agent.peers.directory import Directory
 from agent.peers.each import serve_each_peer
+from agent.peers.links import Links
 from agent.peers.mesh import Mesh
 from agent.peers.notes import Notes
 from agent.peers.outbox import Outbox
@@ -36,13 +37,14 @@ class Peering:
         store: Store,
         transport: Transport,
         directory: Directory,
+        links: Links,
         clock: Clock,
         *,
         epoch: int,
         on_message: Callable[[Message], None],
         on_change: Callable[[], None],
     ) -> None:
-        self._trust, self._clock = trust, clock
+        self._trust, self._links, self._clock = trust, links, clock
         dropped: Counter[str] = Counter()
         patience = RateLimit(clock, failures=BAD_DATAGRAMS, window_s=BAD_WINDOW_S)
         self._datagrams = Datagrams(self._receive, self._take_ack, patience, dropped)
@@ -80,5 +82,6 @@ class Peering:
 
     async def _serve(self, peer: str) -> None:
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._links.keep(peer))
             group.create_task(self._outbox.deliver(peer))
             group.create_task(self._notes.compare(peer))

@@ -51,8 +51,9 @@ log = structlog.get_logger()
 _DECODE_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 
-def problem(error: RollcallError) -> web.Response:
-    body = {
+def problem_of(error: RollcallError) -> dict[str, Any]:
+    """RFC 9457, with a stable `code` and what to do next."""
+    return {
         "type": "about:blank",
         "title": error.code,
         "status": error.http_status,
@@ -60,8 +61,11 @@ def problem(error: RollcallError) -> web.Response:
         "code": error.code,
         "remedy": error.remedy,
     }
+
+
+def problem(error: RollcallError) -> web.Response:
     return web.json_response(
-        body, status=error.http_status, content_type="application/problem+json"
+        problem_of(error), status=error.http_status, content_type="application/problem+json"
     )
 
 
@@ -255,7 +259,7 @@ async def call(
             body = await _read_capped(response, max_answer)
             if response.status < 300:
                 return body
-            raise _refusal(response.status, body)
+            raise refusal_of(response.status, body)
     except _DECODE_ERRORS as error:
         detail = str(error) or type(error).__name__
         raise UnavailableError(
@@ -323,7 +327,8 @@ def missing_as(reason: str) -> Iterator[None]:
         raise NotFoundError(reason) from error
 
 
-def _refusal(status: int, body: bytes) -> RefusedError:
+def refusal_of(status: int, body: bytes) -> RefusedError:
+    """What a problem document says, as an error."""
     try:
         value = json.loads(body)
         return RefusedError(status, Refusal.model_validate(value))

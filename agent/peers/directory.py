@@ -22,6 +22,11 @@ class Hint:
     found: Found
 
 
+def netloc(hint: Hint) -> str:
+    """Host and port as they stand in a URL."""
+    return f"[{hint.host}]:{hint.port}" if ":" in hint.host else f"{hint.host}:{hint.port}"
+
+
 class Directory:
     """Hints by node name. Those that anyone on the network can give are capped; a static one, and the one
     that worked last, are never pushed out by them."""

@@ -1,12 +1,15 @@
-"""Dialling peers: mutual TLS, one pool of kept connections, every address tried in turn."""
+"""Asking peers: over the kept connection with them, or by dialling every address in turn; mutual TLS either way."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Callable, Mapping
 
 from agent.dialler import Dialler
-from agent.peers.directory import Directory, Hint
-from shared.errors import UnavailableError
+from agent.peers.directory import Directory, netloc
+from agent.peers.link import EndedError, Link
+from shared.canonical import MAX_JSON_BYTES
+from shared.errors import BadInputError, UnavailableError
 from shared.http import call, missing_as
 from shared.metadata import MAX_TARGETS_BYTES
 from shared.roster import tls_name
@@ -15,27 +18,44 @@ from shared.roster import tls_name
 class Transport:
     """Asks a peer by name. The certificate it shows must carry that name; the address proves nothing."""
 
-    def __init__(self, directory: Directory, dialler: Dialler) -> None:
-        self._directory = directory
-        self._dialler = dialler
+    def __init__(
+        self, directory: Directory, dialler: Dialler, link_of: Callable[[str], Link | None]
+    ) -> None:
+        self._directory, self._dialler, self._link_of = directory, dialler, link_of
 
     async def ask(
-        self, peer: str, method: str, path: str, *, timeout_s: float = 10.0, **options: Any
+        self,
+        peer: str,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        timeout_s: float = 10.0,
+        max_answer: int = MAX_JSON_BYTES,
     ) -> bytes:
         """Raises UnavailableError when no address of the peer answered; refusals pass through."""
-        candidates = self._directory.candidates(peer)
-        if not candidates:
-            raise UnavailableError(f"no address is known for {peer}")
+        if (link := self._link_of(peer)) is not None:
+            with contextlib.suppress(EndedError):
+                body = await link.ask(
+                    method, path, params=params, data=data or b"", timeout_s=timeout_s
+                )
+                if len(body) > max_answer:
+                    raise BadInputError(f"an answer of more than {max_answer} bytes")
+                return body
         last: UnavailableError | None = None
+        candidates = self._directory.candidates(peer)
         for hint in candidates:
             try:
                 body = await call(
                     self._dialler.session,
                     method,
-                    f"https://{_netloc(hint)}{path}",
+                    f"https://{netloc(hint)}{path}",
                     timeout_s=timeout_s,
+                    max_answer=max_answer,
                     server_hostname=tls_name(peer),
-                    **options,
+                    params=params,
+                    data=data,
                 )
             except UnavailableError as error:
                 last = error
@@ -43,13 +63,9 @@ class Transport:
             self._directory.reached(peer, hint)
             return body
         self._directory.lost(peer)
-        raise last or UnavailableError(f"{peer} did not answer")
+        raise last or UnavailableError(f"no address is known for {peer}")
 
     async def tuf(self, peer: str, path: str) -> bytes:
         """A file of the TUF repository as this peer has it. Raises NotFoundError."""
         with missing_as(f"{peer} has no {path}"):
             return await self.ask(peer, "GET", f"/v1/peer/tuf/{path}", max_answer=MAX_TARGETS_BYTES)
-
-
-def _netloc(hint: Hint) -> str:
-    return f"[{hint.host}]:{hint.port}" if ":" in hint.host else f"{hint.host}:{hint.port}"

@@ -15,6 +15,7 @@ from agent.peer_api import PeerApi
 from agent.peering import Peering
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
+from agent.peers.links import Links
 from agent.peers.transport import Transport
 from agent.store import Store
 from shared.clock import SystemClock
@@ -27,39 +28,11 @@ from shared.messages import (
     Proven,
     Red,
     RedKind,
-    Verdict,
     open_message,
     sign_message,
 )
-from shared.readiness import ReadinessDocument
-from shared.report import NodeReport, ReadinessSummary
 from shared.tls import server_context
 from tests.support.trustkit import TestFleet, make_fleet
-
-
-class Facade:
-    """The part of a daemon that the peers' door needs."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def document(self) -> ReadinessDocument:
-        raise BadInputError("not asked for here")
-
-    def weight(self) -> int:
-        return 100
-
-    async def report(self) -> NodeReport:
-        ready = ReadinessSummary(status=Verdict.UNKNOWN)
-        return NodeReport(node=self.name, agent_version="0", readiness=ready)
-
-    async def roll_back(self, reason: str) -> NodeReport:
-        return await self.report()
-
-    async def clear(self, key: str, reason: str) -> None: ...
-
-    async def change_keys(self) -> str:
-        return ""
 
 
 class NoRepository:
@@ -74,6 +47,8 @@ class Peer:
         self.layout = fleet.layout(name)
         self.directory = Directory()
         self.heard: list[Message] = []
+        self.up_links: list[str] = []
+        self.lost_links: list[str] = []
         self.stack = AsyncExitStack()
         self.port = 0
 
@@ -82,7 +57,17 @@ class Peer:
         self.stack.push_async_callback(self.store.close)
         self.dialler = Dialler(self.layout.tls)
         self.stack.push_async_callback(self.dialler.close)
-        self.transport = Transport(self.directory, self.dialler)
+        self.links = Links(
+            self.trust,
+            self.directory,
+            self.dialler,
+            SystemClock(),
+            lambda peer: self.door.answers(peer),
+            on_up=self.up_links.append,
+            on_lost=self.lost_links.append,
+        )
+        self.stack.push_async_callback(self.links.close)
+        self.transport = Transport(self.directory, self.dialler, self.links.get)
         self.asked: list[str] = []
 
         async def newer_fleet(peer: str) -> None:
@@ -95,6 +80,7 @@ class Peer:
             self.store,
             self.transport,
             self.directory,
+            self.links,
             SystemClock(),
             epoch=await self.store.next_epoch(SystemClock().now()),
             on_message=self.heard.append,
@@ -103,8 +89,9 @@ class Peer:
         await self.peering.open(self.stack)
         self.mesh = self.peering.mesh
         context = server_context(self.layout.tls, require_client=True)
-        door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository())
-        server = Server(door.application(Facade(self.name)), "127.0.0.1", self.port, context)
+        self.door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository(), lambda nonce: b"{}")
+        app = self.door.application(self.links.accept)
+        server = Server(app, "127.0.0.1", self.port, context)
         await server.start()
         self.port = server.port
         if self.datagrams:
@@ -344,6 +331,6 @@ async def test_a_node_cannot_answer_under_anothers_name(peers: list[Peer]) -> No
     a, _, c = peers
     a.directory = Directory()
     a.directory.learn("b", Hint("127.0.0.1", c.port, Found.MDNS))
-    a.transport = Transport(a.directory, a.dialler)
+    a.transport = Transport(a.directory, a.dialler, lambda peer: None)
     with pytest.raises(Exception, match="no answer"):
         await a.transport.ask("b", "GET", "/v1/peer/events")

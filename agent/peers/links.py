@@ -1,0 +1,155 @@
+"""The kept connections with all peers: one each, dialled anew with jitter when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import cast
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from agent.dialler import Dialler
+from agent.peers.directory import Directory, Hint, netloc
+from agent.peers.link import HEARTBEAT_S, MAX_FRAME, Answer, Link, Socket
+from agent.trust import Trust
+from shared.backoff import Backoff
+from shared.clock import Clock, wait_at_most
+from shared.errors import UnavailableError
+from shared.roster import tls_name
+
+log = structlog.get_logger()
+
+PATH = "/v1/peer/link"
+DIAL_TIMEOUT_S = 5.0
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 5.0
+COURTESY_S = 0.5
+"""How much later the node with the greater name dials: two nodes that start together then dial once."""
+
+
+class Links:
+    """`answer` is what peers may ask. `on_up` and `on_lost` are told a peer's name."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        directory: Directory,
+        dialler: Dialler,
+        clock: Clock,
+        answer: Callable[[str], Answer],
+        *,
+        on_up: Callable[[str], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._trust, self._directory, self._dialler = trust, directory, dialler
+        self._clock, self._answer = clock, answer
+        self._on_up, self._on_lost = on_up, on_lost
+        self._links: dict[str, Link] = {}
+        self._wake: dict[str, asyncio.Event] = {}
+        self._held: set[asyncio.Task[None]] = set()
+        trust.listen(self._end_strangers)
+
+    def get(self, peer: str) -> Link | None:
+        link = self._links.get(peer)
+        return link if link is not None and link.usable else None
+
+    def nudge(self, peer: str) -> None:
+        """An address was learnt: dial now rather than at the next try."""
+        self._wake.setdefault(peer, asyncio.Event()).set()
+
+    async def keep(self, peer: str) -> None:
+        """One connection with this peer, for ever."""
+        wake = self._wake.setdefault(peer, asyncio.Event())
+        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
+        courtesy = COURTESY_S if self._trust.name > peer else 0.0
+        while True:
+            wake.clear()
+            if self.get(peer) is None:
+                await wait_at_most(wake, courtesy)
+            if self.get(peer) is None and await self._dial(peer):
+                backoff.succeeded()
+            pause = LONGEST_RETRY_S if self.get(peer) is not None else backoff.failed()
+            await wait_at_most(wake, pause)
+
+    async def _dial(self, peer: str) -> bool:
+        for hint in self._directory.candidates(peer):
+            try:
+                async with asyncio.timeout(DIAL_TIMEOUT_S):
+                    socket = await self._connect(peer, hint)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                log.debug("not linked", peer=peer, address=netloc(hint), reason=str(error))
+                continue
+            self._directory.reached(peer, hint)
+            link = Link(
+                peer, cast("Socket", socket), self._answer(peer), dialled_by=self._trust.name
+            )
+            task = asyncio.get_running_loop().create_task(self._hold(link), name=f"link-{peer}")
+            self._held.add(task)
+            task.add_done_callback(self._held.discard)
+            await asyncio.sleep(0)
+            return True
+        return False
+
+    async def _connect(self, peer: str, hint: Hint) -> aiohttp.ClientWebSocketResponse[bool]:
+        return await self._dialler.session.ws_connect(
+            f"https://{netloc(hint)}{PATH}",
+            server_hostname=tls_name(peer),
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=MAX_FRAME,
+        )
+
+    async def accept(self, request: web.Request, peer: str) -> web.StreamResponse:
+        """The other end of `_dial`, for as long as it lasts."""
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME, compress=False
+        )
+        await socket.prepare(request)
+        await self._hold(Link(peer, cast("Socket", socket), self._answer(peer), dialled_by=peer))
+        return socket
+
+    async def _hold(self, link: Link) -> None:
+        """Where there are two, that of the smaller name stays: both ends come to the same. Of one dialler's two
+        the newer: the older is one that it has lost."""
+        peer, before = link.peer, self.get(link.peer)
+        first = min(self._trust.name, peer)
+        stays = before is None or link.dialled_by == first or before.dialled_by != first
+        loser = before if stays else link
+        if stays:
+            self._links[peer] = link
+            self._on_up(peer)
+        retiring = None if loser is None else asyncio.ensure_future(loser.retire())
+        try:
+            await link.serve()
+        finally:
+            if retiring is not None:
+                await retiring
+            if self._links.get(peer) is link:
+                del self._links[peer]
+                self.nudge(peer)
+                self._on_lost(peer)
+
+    def _end_strangers(self) -> None:
+        """A node that the roster does not name any more is neither asked nor answered."""
+        names = set(self._trust.peer_names())
+        self._retire([link for peer, link in self._links.items() if peer not in names])
+
+    def renew(self) -> None:
+        """All anew: with another certificate, or other authorities."""
+        self._retire(list(self._links.values()))
+
+    def _retire(self, links: list[Link]) -> None:
+        for link in links:
+            task = asyncio.get_running_loop().create_task(link.retire())
+            self._held.add(task)
+            task.add_done_callback(self._held.discard)
+
+    async def close(self) -> None:
+        for task in list(self._held):
+            task.cancel()
+        for link in list(self._links.values()):
+            with contextlib.suppress(UnavailableError):
+                await link.end()
+        await asyncio.gather(*self._held, return_exceptions=True)
