@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from agent.alarm import Alarms
-from agent.api import control_app, reading_app
+from agent.api import control_app
 from agent.changes import Changes
 from agent.config import AgentConfig, parse_static
 from agent.health import Senses
@@ -26,6 +26,8 @@ from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
+from agent.readiness.publishing import Published
+from agent.reading_api import readiness_route, reading_app
 from agent.reporting import build_report
 from agent.self_upgrade import Departure
 from agent.service.choose import choose_service
@@ -49,7 +51,6 @@ from shared.http import session
 from shared.listener import Server
 from shared.messages import Message
 from shared.npm import Npm
-from shared.readiness import ReadinessDocument
 from shared.report import NodeReport, RollbackPlan
 from shared.scratch import sweep_scratch
 from shared.tls import server_context
@@ -308,7 +309,9 @@ class Daemon:
             await discovery.run()
 
     async def _open_socket(self) -> None:
-        runner = web.AppRunner(control_app(self), access_log=None, shutdown_timeout=2)
+        runner = web.AppRunner(
+            control_app(self, readiness_route(self)), access_log=None, shutdown_timeout=2
+        )
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         path = self._layout.socket
@@ -331,8 +334,8 @@ class Daemon:
         self._attestor.heard(message)
         self._changes.notify()
 
-    def document(self) -> ReadinessDocument:
-        return self.monitor.document()
+    def published(self) -> Published:
+        return self.monitor.published()
 
     def weight(self) -> int:
         return self._traffic.get()

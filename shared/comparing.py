@@ -153,15 +153,15 @@ def _plugins(a: dict[str, str], b: dict[str, str], names: tuple[str, str]) -> li
     ]
 
 
-def _doctor(
-    a: list[DoctorItem], b: list[DoctorItem], names: tuple[str, str]
-) -> list[Difference]:
+def _doctor(a: list[DoctorItem], b: list[DoctorItem], names: tuple[str, str]) -> list[Difference]:
     left, right = set(a), set(b)
     found = []
     for item in sorted(left ^ right, key=lambda each: (each.tenant, each.check, each.severity)):
         has, lacks = names if item in left else names[::-1]
         slice_of = "" if item.tenant == EVERY_NODES_TENANT else f" of tenant {item.tenant}"
-        words = f"Doctor on {has} reports {item.check} ({item.severity}){slice_of}, {lacks} does not"
+        words = (
+            f"Doctor on {has} reports {item.check} ({item.severity}){slice_of}, {lacks} does not"
+        )
         found.append(Difference("comparable", f"doctor.{item.tenant}.{item.check}", words))
     return found
 
@@ -241,9 +241,7 @@ def _excused(a: ReadinessDocument, b: ReadinessDocument) -> bool:
     return a.comparable != b.comparable
 
 
-def _unexplained(
-    a: ReadinessDocument, b: ReadinessDocument, names: tuple[str, str]
-) -> Difference:
+def _unexplained(a: ReadinessDocument, b: ReadinessDocument, names: tuple[str, str]) -> Difference:
     """One of them hashes what this version does not know, or its hash does not cover what it shows."""
     sides = _sides(names, _shown(a.ready_probe_sha256), _shown(b.ready_probe_sha256))
     return Difference("comparable", "ready_probe_sha256", f"ready_probe_sha256: {sides}")

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
+import rfc8785
 from pydantic import StringConstraints
 
 from shared.canonical import canonical_json, framed_sha256, parse_json, sha256_hex
@@ -147,7 +148,9 @@ def without(document: ReadinessDocument, excluded: Collection[str]) -> Readiness
     known = [check.id for check in document.checks]
     for name in excluded:
         if name not in known:
-            raise BadInputError(f"no check is called {name[:40]!r}", remedy=f"one of {_list(known)}")
+            raise BadInputError(
+                f"no check is called {name[:40]!r}", remedy=f"one of {_list(known)}"
+            )
     status, reason = verdict([each for each in document.checks if each.id not in excluded])
     changed = {"status": status, "reason": reason, "excluded": sorted(set(excluded))}
     return document.model_copy(update=changed)
@@ -159,8 +162,11 @@ def _list(names: Collection[str]) -> str:
 
 def ready_probe_sha256(comparable: Any) -> str:
     """Over the JSON value of the comparable part, as RFC 8785 writes it. Of a newer writer's, too, with fields
-    that this reader does not know."""
-    return sha256_hex(canonical_json(comparable))
+    that this reader does not know. Raises BadInputError for a number that JSON readers do not agree on."""
+    try:
+        return sha256_hex(canonical_json(comparable))
+    except rfc8785.CanonicalizationError as error:
+        raise BadInputError(f"the comparable part cannot be hashed: {error}") from error
 
 
 def evidence_sha256(parts: Mapping[str, bytes]) -> str:
@@ -192,7 +198,7 @@ def read_document(raw: bytes) -> tuple[dict[str, Any], ReadinessDocument]:
     if not isinstance(value, dict):
         raise BadInputError("a readiness document is a JSON object, and this is none")
     version = value.get("schema_version", SCHEMA_VERSION)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int | float) and version > SCHEMA_VERSION:
         raise BadInputError(
             f"it has schema_version {version}; this command reads up to {SCHEMA_VERSION}",
             remedy="use the rollcall of the node that wrote it",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.layout import Layout
+from shared.canonical import MAX_JSON_BYTES
 from shared.errors import ConfigError, RollcallError, UnavailableError
 
 
@@ -29,7 +30,12 @@ def make_daemon(home: Path) -> Any:
 
 
 def ask_agent(
-    home: Path, method: str, path: str, body: bytes | None = None, timeout_s: float = 10
+    home: Path,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    timeout_s: float = 10,
+    max_answer: int = MAX_JSON_BYTES,
 ) -> bytes:
     """One request to the running agent's socket. Raises UnavailableError when there is none."""
     socket = Layout(home).socket
@@ -42,7 +48,14 @@ def ask_agent(
         from shared.http import call, session
 
         async with session(unix_socket=socket) as client:
-            return await call(client, method, f"http://agent{path}", data=body, timeout_s=timeout_s)
+            return await call(
+                client,
+                method,
+                f"http://agent{path}",
+                data=body,
+                timeout_s=timeout_s,
+                max_answer=max_answer,
+            )
 
     if not socket.exists():
         raise UnavailableError(

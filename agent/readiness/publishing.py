@@ -22,9 +22,9 @@ class Published:
         return self.document.model_dump_json().encode()
 
     @cached_property
-    def etag(self) -> str:
-        """Weak (RFC 9110, 8.8.1): two documents have the same where they say the same of the node. Times, ages
-        and measured numbers alone are not another document, so who asks again and again is answered 304."""
+    def tag(self) -> str:
+        """Of a weak ETag (RFC 9110, 8.8.1): two documents have the same where they say the same of the node. Times,
+        ages and measured numbers alone are not another document, so who asks again and again is answered 304."""
         document = self.document
         said = [
             document.schema_version,
@@ -33,9 +33,16 @@ class Published:
             document.status,
             document.reason,
             document.ready_probe_sha256,
-            [[check.id, check.status, check.reason, check.inconclusive] for check in document.checks],
+            [
+                [check.id, check.status, check.reason, check.inconclusive]
+                for check in document.checks
+            ],
         ]
-        return f'W/"{sha256_hex(canonical_json(said))[:32]}"'
+        return sha256_hex(canonical_json(said))[:32]
+
+    @cached_property
+    def etag(self) -> str:
+        return f'W/"{self.tag}"'
 
     def verbose(self) -> ReadinessDocument:
         return self.document.model_copy(update={"evidence": encode_evidence(self.evidence)})
