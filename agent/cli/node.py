@@ -58,7 +58,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Announce readiness as JSON.")] = False,
 ) -> None:
     """Run the agent until it is told to stop. Its gateway stays up when it goes."""
-    from agent.daemon import run_until_signal
+    from agent.running import run_until_signal
     from shared import logs
 
     daemon = make_daemon(home)

@@ -90,6 +90,10 @@ class Monitor:
         self._judged = None
         return self._build().document
 
+    async def refresh_facts(self) -> ReadinessDocument:
+        """Read again what the comparable part was made of."""
+        return await self.refresh([name for name, each in self._readings.items() if each.facts])
+
     def pause(self) -> None:
         """While the gateway is away: nothing that was read before says anything now, and probes that are
         whole processes would only slow its start down."""
