@@ -228,11 +228,12 @@ def _fixed(document: ReadinessDocument, other: ReadinessDocument) -> Comparable:
     compared = document.comparable
     common = {item.tenant for item in other.comparable.doctor} | {EVERY_NODES_TENANT}
     doctor = steady(item for item in compared.doctor if item.tenant in common)
-    tree = None if _other_platform(document, other) else compared.tree_sha256
+    tree = None if other_platform(document, other) else compared.tree_sha256
     return compared.model_copy(update={"doctor": doctor, "tree_sha256": tree})
 
 
-def _other_platform(a: ReadinessDocument, b: ReadinessDocument) -> bool:
+def other_platform(a: ReadinessDocument, b: ReadinessDocument) -> bool:
+    """Whether two nodes are known to be of different platforms; an older agent does not say of which it is."""
     return None not in (a.platform, b.platform) and a.platform != b.platform
 
 

@@ -18,7 +18,7 @@ from agent.peers.each import serve_each_peer
 from agent.peers.transport import Transport
 from agent.trust import Trust
 from shared.clock import Clock
-from shared.comparing import mismatch
+from shared.comparing import mismatch, other_platform
 from shared.errors import RollcallError
 from shared.messages import RedKind, Verdict
 from shared.readiness import ReadinessDocument
@@ -30,6 +30,7 @@ LOOK_EVERY_S: Final = 30.0
 LOOKS: Final = 3
 """At least so many in the time that a mismatch has to last."""
 JITTER: Final = 0.2
+TREE: Final = "tree_sha256"
 FRESH_LOOKS: Final = 3
 """What was seen of a peer counts for so many looks."""
 READ_AGAIN_S: Final = 600.0
@@ -52,12 +53,16 @@ class Finding:
     mismatch: Mismatch | None = None
 
 
-def judge_own(own: ReadinessDocument, peers: Mapping[str, ReadinessDocument]) -> Finding:
+Documents = Mapping[str, ReadinessDocument]
+
+
+def judge_own(own: ReadinessDocument, peers: Documents) -> Finding:
     """Whether this node is one that differs. `peers` is what was seen of them lately. Only green documents about
     this node's release count: another release differs by right, and what is not green is called so already.
 
     With a majority (this node counted) it is who does not agree with it; without one, whoever differs from
-    anybody. A node that is alone with its release is compared with nobody.
+    anybody. Trees are compared with those of the same platform, all else with everybody: a node that could
+    agree with two that differ from each other would be no voter.
     """
     release = own.comparable.release
     if own.status is not Verdict.GREEN or release is None:
@@ -67,25 +72,30 @@ def judge_own(own: ReadinessDocument, peers: Mapping[str, ReadinessDocument]) ->
         for name, document in sorted(peers.items())
         if document.status is Verdict.GREEN and document.comparable.release == release
     }
-    if not seen:
-        return Finding(comparable=False)
-    differing = [name for name, document in seen.items() if mismatch(own, document, ("", ""))]
-    if not differing or _is_majority(len(seen) + 1 - len(differing), seen):
-        return Finding(comparable=True)
-    crowds = {name: _agreeing(document, seen) for name, document in seen.items()}
-    largest = max(crowds[name] for name in differing)
-    other = next(name for name in differing if crowds[name] == largest)
-    found = mismatch(own, seen[other], (own.node, other))
-    words = "; ".join(each.words for each in found)
-    return Finding(comparable=True, mismatch=Mismatch(other, words))
+    near = {name: each for name, each in seen.items() if not other_platform(own, each)}
+    for voters, aside in ((near, None), (seen, TREE)):
+        if (found := _outvoted(own, voters, aside)) is not None:
+            return Finding(comparable=True, mismatch=found)
+    return Finding(comparable=bool(seen))
 
 
-def _is_majority(count: int, seen: Mapping[str, ReadinessDocument]) -> bool:
-    return 2 * count > len(seen) + 1
+def _outvoted(own: ReadinessDocument, voters: Documents, aside: str | None) -> Mismatch | None:
+    """Who of those that this node is not like has most who are like him. `aside` is a field left out."""
 
+    def differ(a: ReadinessDocument, b: ReadinessDocument) -> list[str]:
+        found = mismatch(a, b, (a.node, b.node))
+        return [each.words for each in found if each.field != aside]
 
-def _agreeing(document: ReadinessDocument, seen: Mapping[str, ReadinessDocument]) -> int:
-    return sum(not mismatch(document, other, ("", "")) for other in seen.values())
+    differing = [name for name, each in voters.items() if differ(own, each)]
+    alike = 1 + len(voters) - len(differing)
+    if not differing or 2 * alike > 1 + len(voters):
+        return None
+    crowds = {
+        name: sum(not differ(voters[name], other) for other in voters.values())
+        for name in differing
+    }
+    peer = max(crowds, key=lambda name: crowds[name])
+    return Mismatch(peer, "; ".join(differ(own, voters[peer])))
 
 
 class Reds(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def tamper(home: Path) -> None:
     seal_tree(tree, seal.release, seal.plugins)
 
 
-async def offline(*words: str) -> tuple[int, str]:
+async def offline(*words: str) -> tuple[int | None, str]:
     argv = [str(BIN / "rollcall"), "readiness", *words]
     done = await run_command(argv, env=dict(os.environ), timeout_s=60)
     return done.code, done.stdout.decode()
@@ -79,9 +80,12 @@ async def test_hashes_are_equal_and_a_tampered_node_is_told_by_its_peers(
     await move(fleet, OLD)
     view = await move(fleet, NEW)
     assert len({node.ready_probe_sha256 for node in view.nodes}) == 1
+    before = {each.ready_probe_sha256 for each in await documents(fleet)}
+    os.kill(fleet.supervisor.pid("stable") or 0, signal.SIGKILL)
     await asyncio.sleep(8)
-    view = await fleet.watch()
+    view = await until(fleet, lambda view: all_green(view, NEW), "green after a restart")
     assert [red for red in view.reds if red.open] == [], "healthy nodes do not differ"
+    assert {each.ready_probe_sha256 for each in await documents(fleet)} == before
     await asyncio.to_thread(tamper, fleet.node(WITNESS).home)
     view = await until(fleet, lambda view: any(red.open for red in view.reds), "a red")
     [red] = [red for red in view.reds if red.open]

@@ -189,7 +189,9 @@ async def test_evidence_is_bounded_and_its_hash_covers_what_is_kept(bench: Bench
     assert evidence["tree"] == READINGS["tree"].raw
 
 
-@pytest.mark.parametrize("ids", [[], ["running"], ["doctor", "tree", "running", "version", "slope"]])
+@pytest.mark.parametrize(
+    "ids", [[], ["running"], ["doctor", "tree", "running", "version", "slope"]]
+)
 async def test_every_document_fits_its_schema(bench: Bench, ids: list[str]) -> None:
     for ready in (False, True):
         if ready:
