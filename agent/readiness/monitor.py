@@ -59,6 +59,7 @@ class Monitor:
         self._until = 0.0
         """On the monotonic clock: until when `_published` may be handed out."""
         self._judged: tuple[float, list[Check]] | None = None
+        self._pauses = 0
         self._awake = asyncio.Event()
         self._awake.set()
 
@@ -97,6 +98,7 @@ class Monitor:
     def pause(self) -> None:
         """While the gateway is away: nothing that was read before says anything now, and probes that are
         whole processes would only slow its start down."""
+        self._pauses += 1
         self._awake.clear()
         self._readings.clear()
         self._build()
@@ -142,7 +144,10 @@ class Monitor:
 
     async def _read(self, probe: Probe) -> None:
         async with self._locks[probe.id]:
+            pauses = self._pauses
             found = await self._read_bounded(probe)
+            if pauses != self._pauses:
+                return  # what it saw was on its way when the gateway was taken away
             now = self._clock.now()
             reading = replace(
                 found, raw=found.raw[:MAX_EVIDENCE], at=now, monotonic=self._clock.monotonic()

@@ -45,9 +45,12 @@ class Told:
     def __init__(self, name: str, answer: Reading, period_s: float = 10.0) -> None:
         self.id, self.answer, self.period_s = name, answer, period_s
         self.asked = 0
+        self.until: asyncio.Event | None = None
 
     async def read(self) -> Reading:
         self.asked += 1
+        if self.until is not None:
+            await self.until.wait()
         return self.answer
 
 
@@ -165,6 +168,19 @@ async def test_guards_judge_once_a_second_at_most(bench: Bench) -> None:
     document = bench.monitor.document()
     assert document.checks[-1].inconclusive
     assert document.status is Verdict.GREEN, "a warning"
+
+
+async def test_what_was_being_read_when_the_gateway_went_says_nothing(bench: Bench) -> None:
+    tree = bench.probes["tree"]
+    tree.until = asyncio.Event()
+    reading = asyncio.create_task(bench.monitor.refresh(["tree"]))
+    await asyncio.sleep(0.01)
+    bench.monitor.pause()
+    tree.until.set()
+    await reading
+    assert bench.monitor.document().checks[0].reason == "not read yet"
+    await bench.monitor.refresh()
+    assert bench.monitor.document().status is Verdict.GREEN
 
 
 async def test_reading_facts_again_leaves_out_what_brings_none(bench: Bench) -> None:
