@@ -39,7 +39,7 @@ def _details(check: Check, document: ReadinessDocument) -> list[str]:
     if check.age_s is not None:
         parts.append(f"read {check.age_s:g} s ago")
     if document.evidence is not None and (text := document.evidence.get(check.id)):
-        parts.append(f"{len(text) * 3 // 4} bytes of evidence")
+        parts.append(f"{len(text) * 3 // 4 - text.count('=')} bytes of evidence")
     return [", ".join(parts)] if parts else []
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.cli.shown import describe_document
 from agent.readiness.history import History
 from agent.readiness.merge import compare
 from agent.readiness.monitor import Monitor
@@ -327,3 +328,29 @@ def test_of_doctors_findings_the_hash_covers_what_the_release_decides() -> None:
         kept, key=lambda each: (each.tenant, each.check)
     )
     assert steady([item("legacy-state", "error")]), "an error is one whatever its check"
+
+
+def test_a_person_sees_a_line_a_check_and_what_it_rests_on_when_asked() -> None:
+    check = Check(
+        id="memory",
+        status=CheckStatus.WARN,
+        observed=float(550 << 20),
+        unit="bytes",
+        limit=float(4 << 30),
+        age_s=3.0,
+        reason="it grows",
+    )
+    document = published(
+        checks=[check, Check(id="tree", status=CheckStatus.PASS, observed="2026.9.6")]
+    )
+    shown = without(document.document, ["tree"])
+    plain = describe_document(shown, verbose=False)
+    assert plain[:3] == [
+        "a is green",
+        "  warn    memory  it grows",
+        "  pass    tree    2026.9.6 (left out of the verdict)",
+    ]
+    seen = Published(shown, {"memory": b"12345", "tree": b""}).verbose()
+    told = describe_document(seen, verbose=True)
+    assert told[2].strip() == "550 MiB, limit 4096 MiB, read 3 s ago, 5 bytes of evidence"
+    assert told[-1].endswith(shown.evidence_sha256)
