@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -12,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from agent.alarm import Alarms
-from agent.api import control_app, reading_app
+from agent.api import control_app
 from agent.changes import Changes
 from agent.config import AgentConfig, parse_static
 from agent.health import Senses
@@ -23,11 +21,13 @@ from agent.openclaw.gateway import Gateway
 from agent.openclaw.settings import sweep_settings
 from agent.peer_api import PeerApi
 from agent.peers.attest import Attestor
+from agent.peers.compare import Comparer
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
+from agent.readiness.publishing import Published
+from agent.reading_api import readiness_route, reading_app
 from agent.reporting import build_report
-from agent.self_upgrade import Departure
 from agent.service.choose import choose_service
 from agent.service.host import Host
 from agent.store import Store
@@ -44,12 +44,11 @@ from shared.account import Account
 from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock
-from shared.errors import ConflictError, RollcallError, first_known
+from shared.errors import ConflictError, RollcallError
 from shared.http import session
 from shared.listener import Server
 from shared.messages import Message
 from shared.npm import Npm
-from shared.readiness import ReadinessDocument
 from shared.report import NodeReport, RollbackPlan
 from shared.scratch import sweep_scratch
 from shared.tls import server_context
@@ -216,6 +215,16 @@ class Daemon:
             red_after_s=probes.red_after,
             unknown_after_s=probes.unknown_after,
         )
+        self._comparer = Comparer(
+            self._trust,
+            transport,
+            self._clock,
+            self._alarms,
+            self.monitor.document,
+            lambda: self.conductor.settled,
+            self.monitor.refresh_facts,
+            lasts_s=probes.mismatch_after,
+        )
 
     def _deps(self) -> Deps:
         return Deps(
@@ -249,6 +258,7 @@ class Daemon:
                 ("service", self.service.keep()),
                 ("readiness", self.monitor.run()),
                 ("mesh", self.mesh.run()),
+                ("compare", self._comparer.run()),
                 ("roster", self._fleet.gossip.run()),
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
@@ -317,7 +327,9 @@ class Daemon:
             await discovery.run()
 
     async def _open_socket(self) -> None:
-        runner = web.AppRunner(control_app(self), access_log=None, shutdown_timeout=2)
+        runner = web.AppRunner(
+            control_app(self, readiness_route(self)), access_log=None, shutdown_timeout=2
+        )
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         path = self._layout.socket
@@ -340,8 +352,8 @@ class Daemon:
         self._attestor.heard(message)
         self._changes.notify()
 
-    def document(self) -> ReadinessDocument:
-        return self.monitor.document()
+    def published(self) -> Published:
+        return self.monitor.published()
 
     def weight(self) -> int:
         return self._traffic.get()
@@ -384,27 +396,3 @@ class Daemon:
         for red in self.mesh.own_reds():
             await self.mesh.broadcast(red.payload.body)
         return keyid
-
-
-async def run_until_signal(
-    daemon: Daemon, on_ready: Callable[[dict[str, str]], None] = lambda urls: None
-) -> None:
-    """SIGTERM and SIGINT stop the agent in order, and so does its own departure for another version; its
-    gateway stays up for the next one."""
-    loop = asyncio.get_running_loop()
-    work = asyncio.create_task(_live(daemon, on_ready), name="agent")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        try:
-            await work
-        except BaseExceptionGroup as group:
-            if group.subgroup(Departure) is not None:
-                return
-            known = first_known(group)
-            raise known if known is not None else group from group
-
-
-async def _live(daemon: Daemon, on_ready: Callable[[dict[str, str]], None]) -> None:
-    async with daemon:
-        await daemon.run(on_ready)

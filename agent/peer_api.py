@@ -7,7 +7,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from agent.api import Facade, readiness_route
+from agent.api import Facade
+from agent.reading_api import readiness_route
 from agent.trust import Trust
 from shared.errors import NotFoundError, UntrustedError
 from shared.http import Speaker, application, caller, read_body, wire_response

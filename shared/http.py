@@ -230,6 +230,14 @@ def session(
     )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """`body` is None where the other side said 304: what the ETag stood for still holds."""
+
+    body: bytes | None
+    etag: str | None
+
+
 async def call(
     client: aiohttp.ClientSession,
     method: str,
@@ -245,16 +253,46 @@ async def call(
     BadInputError for an answer that is too large, has a content coding, or points elsewhere: whom we
     speak to is decided by our configuration alone.
     """
+    answer = await _exchange(client, method, url, None, timeout_s, max_answer, options)
+    return answer.body or b""
+
+
+async def get_changed(
+    client: aiohttp.ClientSession,
+    url: str,
+    etag: str | None,
+    *,
+    timeout_s: float = 15,
+    max_answer: int = MAX_JSON_BYTES,
+    **options: Any,
+) -> Answer:
+    """A GET of what may be known already, by the ETag of an earlier answer. Raises what `call` raises."""
+    return await _exchange(client, "GET", url, etag, timeout_s, max_answer, options)
+
+
+async def _exchange(
+    client: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    etag: str | None,
+    timeout_s: float,
+    max_answer: int,
+    options: dict[str, Any],
+) -> Answer:
     timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=5)
+    if etag is not None:
+        options = {**options, "headers": {**options.get("headers", {}), "If-None-Match": etag}}
     try:
         async with client.request(
             method, url, timeout=timeout, allow_redirects=False, **options
         ) as response:
+            if response.status == 304 and etag is not None:
+                return Answer(None, etag)
             _refuse_detour(response)
             _check_spoken(client, response)
             body = await _read_capped(response, max_answer)
             if response.status < 300:
-                return body
+                return Answer(body, response.headers.get("ETag"))
             raise _refusal(response.status, body)
     except _DECODE_ERRORS as error:
         detail = str(error) or type(error).__name__

@@ -40,6 +40,7 @@ class Pace:
     doctor_timeout_s: float
     prove_timeout_s: float = 90.0
     red_after_s: float = 8.0
+    mismatch_after_s: float = 90.0
 
 
 STANDIN = Pace(
@@ -63,6 +64,8 @@ class Node:
     peer_port: int
     extra: str = ""
     """More of the `[upgrade]` section of agent.toml."""
+    store: Path | None = None
+    """Of its own, where it shall not share the fleet's trees."""
     gateway_config: dict[str, Any] = field(default_factory=dict)
     """Merged into openclaw.json."""
 
@@ -253,7 +256,7 @@ stop_timeout = 5
 node = "{self.tools.node}"
 npm = "{self.tools.npm_cli}"
 npm_cache = "{self.tools.cache}"
-store = "{self.root / "store"}"
+store = "{node.store or self.root / "store"}"
 {extra_ca}
 
 [guards]
@@ -265,6 +268,7 @@ memory_every = 1
 queue_every = {pace.queue_every_s}
 tree_every = 5
 red_after = {pace.red_after_s}
+mismatch_after = {pace.mismatch_after_s}
 
 [upgrade]
 doctor_timeout = {pace.doctor_timeout_s}

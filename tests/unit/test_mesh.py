@@ -15,6 +15,7 @@ from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
 from agent.peers.mesh import Mesh
 from agent.peers.transport import Transport
+from agent.readiness.publishing import Published
 from agent.store import Store
 from shared.clock import SystemClock
 from shared.errors import BadInputError, ConflictError, NotFoundError, UntrustedError
@@ -30,7 +31,6 @@ from shared.messages import (
     open_message,
     sign_message,
 )
-from shared.readiness import ReadinessDocument
 from shared.report import NodeReport, ReadinessSummary
 from shared.tls import server_context
 from tests.support.trustkit import TestFleet, make_fleet
@@ -42,7 +42,7 @@ class Facade:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def document(self) -> ReadinessDocument:
+    def published(self) -> Published:
         raise BadInputError("not asked for here")
 
     def weight(self) -> int:

@@ -18,7 +18,7 @@ from agent.upgrade.lastgood import note_good
 from agent.upgrade.loss import count_loss, describe_loss
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
-from agent.upgrade.steps.restart import outage, start_and_wait
+from agent.upgrade.steps.restart import ask_version, outage, start_and_wait
 from agent.upgrade.steps.snapshot import wait_port_free
 from shared.failpoint import fail_point
 from shared.messages import RedKind
@@ -89,7 +89,7 @@ class RollBack:
         deps.progress("starting the previous release")
         await start_and_wait(deps)
         ready = deps.clock.now()
-        version = await deps.gateway.running_version(deps.openclaw(deps.layout.current))
+        version = await ask_version(deps)
         if version != bookmark.previous_version:
             raise StepFailed(f"{version} is running, not {bookmark.previous_version}")
         if bookmark.previous is not None:
