@@ -45,6 +45,7 @@ class Facade(Protocol):
 
     def document(self) -> ReadinessDocument: ...
     def weight(self) -> int: ...
+    def told_readiness(self, address: str | None, told: str) -> None: ...
     async def report(self) -> NodeReport: ...
     async def roll_back(self, reason: str) -> NodeReport: ...
     async def clear(self, key: str, reason: str) -> None: ...
@@ -66,12 +67,14 @@ def reading_app(facade: Facade) -> web.Application:
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"status": "live"})
 
-    async def readyz(_: web.Request) -> web.Response:
+    async def readyz(request: web.Request) -> web.Response:
         """200 when green and taking traffic; otherwise 503 with the reason."""
         document = facade.document()
         if document.status is Verdict.GREEN and facade.weight() > 0:
+            facade.told_readiness(request.remote, "200")
             return web.json_response({"ready": True})
         reason = document.reason or "drained"
+        facade.told_readiness(request.remote, f"503 {reason}")
         return web.json_response(
             {"ready": False, "status": document.status, "reason": reason}, status=503
         )
