@@ -72,8 +72,8 @@ async def run_command(
     streams = (process.stdout, process.stderr)
     try:
         async with asyncio.timeout(timeout_s):
-            reading = [_read(each, max_output) for each in streams]
-            stdout, stderr, _ = await asyncio.gather(*reading, _feed(process.stdin, stdin))
+            reading = asyncio.gather(*(_read(each, max_output) for each in streams))
+            (stdout, stderr), _ = await asyncio.gather(reading, _feed(process.stdin, stdin))
             code: int | None = await process.wait()
     except TimeoutError:
         stdout = stderr = b""
