@@ -36,7 +36,8 @@ class _Asker:
     """When its last answers were made, on the monotonic clock."""
 
     def since(self, begin: float) -> int:
-        return sum(answer >= begin for answer in self.answers)
+        """Later than `begin`: of the same instant it is not known which came first."""
+        return sum(answer > begin for answer in self.answers)
 
 
 @dataclass(frozen=True)

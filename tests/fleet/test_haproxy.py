@@ -187,3 +187,53 @@ async def test_no_request_fails_over_a_whole_rollout_and_a_rollback(stand: Stand
     assert min(by_agent.served[node.name] for node in fleet.nodes) > 50
     assert (await stand.second.stat("stable"))["status"] == "MAINT"
     await stand.second.say(f"set server {AGENT}/stable state ready")
+
+
+async def test_a_red_node_is_taken_out_with_its_reason_and_the_hook_hears_of_it_once(
+    stand: Stand,
+) -> None:
+    """A gateway that is stopped in mid-air, and goes on later."""
+    fleet, stable = stand.fleet, stand.fleet.node("stable")
+    for balancer in (stand.first, stand.second):
+        await until_up(balancer, stable)
+    known = {key for node in fleet.nodes for key in _keys(stand, node)}
+    pid = int(json.loads((stable.home / "service" / "gateway.json").read_text())["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        took = await stand.first.until("stable", status="DOWN (agent)")
+        await stand.second.until("stable", status="DOWN (agent)")
+        reason = (await stand.first.stat("stable"))["last_agt"]
+        log.info("down after %.1f s: %s", took, reason)
+        assert reason.startswith("via agent : down (gateway: ")
+        async with Load(stand.first.url(AGENT)) as load:
+            await asyncio.sleep(1)
+        assert (load.failed, load.served["stable"]) == ([], 0)
+        async with asyncio.timeout(PATIENCE_S):
+            while any(len(_keys(stand, node) - known) != 1 for node in fleet.nodes):
+                await asyncio.sleep(0.1)
+        await fleet.supervisor.stop("witness")
+        fleet.start_agent(fleet.node("witness"))
+        await fleet.until_found()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until_up(stand.first, stable)
+    told = [each for each in stand.told(fleet.node("witness")) if each["key"] not in known]
+    assert len(told) == 1, "once, over a restart of its agent too"
+    assert (told[0]["origin"], told[0]["kind"], told[0]["own"]) == ("stable", "readiness", False)
+    assert str(told[0]["reason"]).startswith("gateway: ")
+    own = [each for each in stand.told(stable) if each["key"] not in known]
+    assert [each["own"] for each in own] == [True]
+
+
+def _keys(stand: Stand, node: Node) -> set[object]:
+    return {each["key"] for each in stand.told(node)}
+
+
+async def test_status_names_who_asks_and_what_they_were_told(stand: Stand) -> None:
+    report = await stand.fleet.agent(stand.fleet.node("witness"), "status")
+    assert {(each["address"], each["via"], each["told"]) for each in report["balancers"]} == {
+        ("127.0.0.1", "agent-check", "up 100%"),
+        ("127.0.0.1", "readyz", "200"),
+    }
+    said = (await stand.fleet.rollcall_agent(stand.fleet.node("witness"), "status")).decode()
+    assert "asked by  127.0.0.1 (agent-check), last at " in said
