@@ -40,6 +40,7 @@ class Stand:
     """A fleet on the old release, and two load balancers in front of it."""
 
     fleet: MiniFleet
+    old: str
     new: str
     first: HAProxy
     second: HAProxy
@@ -73,7 +74,7 @@ async def stand() -> AsyncIterator[Stand]:
         for name in ("first", "second"):
             balancers.append(HAProxy(fleet.root, name, fleet.nodes))
             await balancers[-1].start(fleet.workspace.environment())
-        yield Stand(fleet, new, *balancers)
+        yield Stand(fleet, old, new, *balancers)
     finally:
         for balancer in balancers:
             await balancer.stop()
@@ -189,40 +190,57 @@ async def test_no_request_fails_over_a_whole_rollout_and_a_rollback(stand: Stand
     await stand.second.say(f"set server {AGENT}/stable state ready")
 
 
-async def test_a_red_node_is_taken_out_with_its_reason_and_the_hook_hears_of_it_once(
-    stand: Stand,
-) -> None:
-    """A gateway that is stopped in mid-air, and goes on later."""
-    fleet, stable = stand.fleet, stand.fleet.node("stable")
-    for balancer in (stand.first, stand.second):
-        await until_up(balancer, stable)
-    known = {key for node in fleet.nodes for key in _keys(stand, node)}
+async def test_a_gateway_that_hangs_is_down_with_its_reason_and_comes_back(stand: Stand) -> None:
+    """Nobody knows what it does: unknown is not green."""
+    stable = stand.fleet.node("stable")
+    await until_up(stand.first, stable)
     pid = int(json.loads((stable.home / "service" / "gateway.json").read_text())["pid"])
     os.kill(pid, signal.SIGSTOP)
     try:
         took = await stand.first.until("stable", status="DOWN (agent)")
-        await stand.second.until("stable", status="DOWN (agent)")
         reason = (await stand.first.stat("stable"))["last_agt"]
         log.info("down after %.1f s: %s", took, reason)
         assert reason.startswith("via agent : down (gateway: ")
         async with Load(stand.first.url(AGENT)) as load:
             await asyncio.sleep(1)
         assert (load.failed, load.served["stable"]) == ([], 0)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until_up(stand.first, stable)
+
+
+async def test_a_red_node_is_out_everywhere_and_each_node_s_hook_hears_of_it_once(
+    stand: Stand,
+) -> None:
+    """The canary is the only one on the old release; its tree changes under it."""
+    fleet, canary = stand.fleet, stand.fleet.node("canary")
+    await until_up(stand.first, canary)
+    known = {key for node in fleet.nodes for key in _keys(stand, node)}
+    package = fleet.root / "store" / stand.old / "node_modules" / "openclaw" / "package.json"
+    as_it_was = package.read_text()
+    package.write_text(as_it_was.replace(f'"version": "{OLD}"', '"version": "2026.7.34"'))
+    try:
+        for balancer in (stand.first, stand.second):
+            await balancer.until("canary", status="DOWN (agent)")
+            reason = (await balancer.stat("canary"))["last_agt"]
+            assert reason.startswith("via agent : down (tree: ")
+        log.info("red: %s", reason)
         async with asyncio.timeout(PATIENCE_S):
             while any(len(_keys(stand, node) - known) != 1 for node in fleet.nodes):
                 await asyncio.sleep(0.1)
         await fleet.supervisor.stop("witness")
         fleet.start_agent(fleet.node("witness"))
         await fleet.until_found()
+        await asyncio.sleep(1)
     finally:
-        os.kill(pid, signal.SIGCONT)
-    await until_up(stand.first, stable)
-    told = [each for each in stand.told(fleet.node("witness")) if each["key"] not in known]
-    assert len(told) == 1, "once, over a restart of its agent too"
-    assert (told[0]["origin"], told[0]["kind"], told[0]["own"]) == ("stable", "readiness", False)
-    assert str(told[0]["reason"]).startswith("gateway: ")
-    own = [each for each in stand.told(stable) if each["key"] not in known]
-    assert [each["own"] for each in own] == [True]
+        package.write_text(as_it_was)
+    for node in fleet.nodes:
+        told = [each for each in stand.told(node) if each["key"] not in known]
+        assert len(told) == 1, "once, over a restart of the witness's agent too"
+        assert (told[0]["origin"], told[0]["kind"]) == ("canary", "readiness")
+        assert told[0]["own"] == (node is canary)
+        assert str(told[0]["reason"]).startswith("tree: ")
+    await until_up(stand.first, canary)
 
 
 def _keys(stand: Stand, node: Node) -> set[object]:

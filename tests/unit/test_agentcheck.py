@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from agent.agentcheck import MAX_CONNECTIONS, AgentCheck, Answers, Asked, plain, word
+from agent.agentcheck import MAX_CONNECTIONS, MAX_SECONDS, AgentCheck, Answers, Asked, plain, word
 from agent.api import reading_app
 from shared.clock import SystemClock
 from shared.errors import RollcallError
@@ -124,16 +124,21 @@ async def test_what_is_sent_to_it_does_not_cost_the_answer(door: Door) -> None:
     await door.until_told(1)
 
 
+async def write_for_ever(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    while True:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
 async def test_a_flood_is_cut_off_and_does_not_count(door: Door) -> None:
-    reader, writer = await door.connect()
-    writer.write(b"x" * 100_000)
+    _, writer = await door.connect()
+    began = asyncio.get_running_loop().time()
     with pytest.raises(ConnectionError):
-        while True:
-            writer.write(b"x" * 1000)
-            await writer.drain()
-            await asyncio.sleep(0.005)
+        await write_for_ever(writer, b"x" * 10_000)
     writer.close()
-    assert (reader.exception() is not None, door.told) == (True, [])
+    assert asyncio.get_running_loop().time() - began < MAX_SECONDS
+    assert door.told == []
 
 
 async def test_one_that_stays_is_ended_and_does_not_count(door: Door) -> None:
@@ -141,13 +146,9 @@ async def test_one_that_stays_is_ended_and_does_not_count(door: Door) -> None:
     assert await reader.readline() == b"up 100%\n"
     began = asyncio.get_running_loop().time()
     with pytest.raises(ConnectionError):
-        async with asyncio.timeout(5):
-            while True:
-                writer.write(b"x")
-                await writer.drain()
-                await asyncio.sleep(0.05)
+        await asyncio.wait_for(write_for_ever(writer, b"x"), 2 * MAX_SECONDS)
     writer.close()
-    assert asyncio.get_running_loop().time() - began < 4
+    assert asyncio.get_running_loop().time() - began > MAX_SECONDS / 2
     assert door.told == []
 
 
@@ -168,7 +169,7 @@ async def test_a_port_that_is_taken_is_said_with_a_remedy(door: Door) -> None:
     second = AgentCheck(
         "127.0.0.1", door.check.port, Asked(lambda: "", lambda *_: None, SystemClock())
     )
-    with pytest.raises(RollcallError, match="cannot listen on 127.0.0.1"):
+    with pytest.raises(RollcallError, match="cannot listen on"):
         await second.start()
     await second.stop()
 

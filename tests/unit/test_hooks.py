@@ -197,7 +197,7 @@ async def test_never_two_at_a_time_and_none_for_a_red_that_is_over(world: World)
     hook = await world.start(
         'mkdir "$1.lock" || exit 1; echo run >> "$1"; sleep 0.2; rmdir "$1.lock"'
     )
-    await until(lambda: (world.home / "told").exists())
+    await until((world.home / "told").exists)
     world.reds = world.reds[:2]
     hook.changed()
     assert await until_told(world, 2) == ["run", "run"]
