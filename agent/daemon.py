@@ -14,7 +14,9 @@ from agent.api import control_app
 from agent.changes import Changes
 from agent.config import AgentConfig, parse_static
 from agent.health import Senses
+from agent.hooks import FreezeHook, Tellings
 from agent.layout import Layout
+from agent.loadbalancing import LoadBalancing
 from agent.membership import Membership
 from agent.observing import Observing
 from agent.openclaw.gateway import Gateway
@@ -32,7 +34,6 @@ from agent.service.choose import choose_service
 from agent.service.host import Host
 from agent.store import Store
 from agent.sync import Sync
-from agent.traffic import Traffic
 from agent.trees import Trees
 from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
@@ -81,7 +82,7 @@ class Daemon:
         self._tools = config.openclaw.tools(layout, account)
         self._snapshots = Snapshots(Bookmarks(layout.bookmarks), str(layout.home))
         self._installer = make_installer(config, layout, self._tools)
-        self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
+        self._balancing = LoadBalancing(config, layout, clock, self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
 
@@ -150,6 +151,15 @@ class Daemon:
             self._fleet.releases,
         )
         self._changes.listen(self._sync.changed)
+        self._hook = FreezeHook(
+            config.hooks,
+            self._trust.name,
+            str(layout.home),
+            Tellings(self._store),
+            self.mesh.open_reds,
+            self._clock,
+        )
+        self._changes.listen(self._hook.changed)
 
     async def _prune(self) -> None:
         await self.keeper.prune()
@@ -241,7 +251,7 @@ class Daemon:
             releases=self._fleet.releases,
             attestors=self._attestor,
             alarm=self._alarms,
-            weight=self._traffic,
+            weight=self._balancing.traffic,
             trees=self._trees,
             snapshots=self._snapshots,
             progress=self._say,
@@ -268,6 +278,7 @@ class Daemon:
                 ("sync", self._sync.run()),
                 ("health", self._own.health.run()),
                 ("conductor", self.conductor.run()),
+                ("freeze-hook", self._hook.run()),
                 ("discovery", self._discover(for_peers)),
             ):
                 group.create_task(work, name=name)
@@ -301,6 +312,7 @@ class Daemon:
             self._stack.push_async_callback(server.stop)
         self._fleet.door = for_peers
         self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
+        self._urls |= await self._balancing.open(self._stack, self.monitor.document)
         await self._open_socket()
         return for_peers.port
 
@@ -356,7 +368,10 @@ class Daemon:
         return self.monitor.published()
 
     def weight(self) -> int:
-        return self._traffic.get()
+        return self._balancing.traffic.get()
+
+    def told_readiness(self, address: str | None, told: str) -> None:
+        self._balancing.told_readiness(address, told)
 
     async def report(self) -> NodeReport:
         return build_report(
@@ -369,9 +384,10 @@ class Daemon:
             waiting=self.conductor.waiting,
             urls=self._urls,
             broadcasts=await self.mesh.recent_broadcasts(),
-            alerts=[*self._fleet.alerts, *self._sync.alerts],
+            alerts=[*self._fleet.alerts, *self._sync.alerts, *self._hook.alerts],
             certificate_expires=self._fleet.renewal.expires,
             standing=self._upgrading.outlook.now,
+            balancers=self._balancing.askers.seen(),
         )
 
     async def roll_back(self, reason: str) -> NodeReport:

@@ -51,6 +51,7 @@ def readyz_route(facade: Facade) -> Handler:
         excluded = request.query.getall("exclude", [])
         ready = judge_ready(facade.published().document, facade.weight(), excluded)
         code = 200 if ready.is_ready else 503
+        facade.told_readiness(request.remote, "200" if ready.is_ready else f"503 {ready.reason}")
         if "verbose" not in request.query:
             return web.json_response(ready.summary(), status=code)
         if wants_json(request.headers.get("Accept", "")):

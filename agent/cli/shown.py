@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from shared.readiness import Check, ReadinessDocument
-from shared.report import NodeReport, UpgradeReport
+from shared.report import Asker, NodeReport, UpgradeReport
 
 
 def value_of(check: Check) -> str:
@@ -60,8 +62,14 @@ def describe(report: NodeReport) -> list[str]:
     lines += [f"  alert     {alert}" for alert in report.alerts]
     lines += [f"  red       {red}" for red in report.open_reds]
     lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]
+    lines += [f"  asked by  {_asker(each)}" for each in report.balancers]
     lines += [f"  dropped   {count} ({reason})" for reason, count in report.dropped.items()]
     return lines
+
+
+def _asker(asker: Asker) -> str:
+    at = datetime.fromtimestamp(asker.asked).astimezone().strftime("%H:%M:%S")
+    return f"{asker.address} ({asker.via}), last at {at}, told {asker.told!r}"
 
 
 def _way_back(upgrade: UpgradeReport) -> list[str]:

@@ -62,6 +62,8 @@ class Node:
     gateway_port: int
     api_port: int
     peer_port: int
+    agent_check_port: int | None = None
+    """Set before `open`, where a load balancer is to ask."""
     extra: str = ""
     """More of the `[upgrade]` section of agent.toml."""
     store: Path | None = None
@@ -232,10 +234,13 @@ class MiniFleet:
             if peer is not node and not self.mdns
         ]
         pace = self.pace
+        asked = node.agent_check_port
+        agent_check = "" if asked is None else f"agent_check_port = {asked}"
         extra_ca = f'extra_ca = "{self.tools.extra_ca}"' if self.tools.extra_ca else ""
         return f"""\
 [api]
 port = {node.api_port}
+{agent_check}
 
 [peers]
 host = "127.0.0.1"

@@ -45,6 +45,9 @@ class Facade:
     def published(self) -> Published:
         raise BadInputError("not asked for here")
 
+    def told_readiness(self, address: str | None, told: str) -> None:
+        raise NotImplementedError
+
     def weight(self) -> int:
         return 100
 

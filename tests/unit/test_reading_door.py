@@ -54,12 +54,16 @@ class Node:
 
     def __init__(self) -> None:
         self.percent, self.now = 100, published(evidence_sha256=evidence_sha256(EVIDENCE))
+        self.told: list[tuple[str | None, str]] = []
 
     def published(self) -> Published:
         return Published(self.now.document, EVIDENCE)
 
     def weight(self) -> int:
         return self.percent
+
+    def told_readiness(self, address: str | None, told: str) -> None:
+        self.told.append((address, told))
 
     async def report(self) -> NodeReport:
         return NodeReport(

@@ -65,6 +65,7 @@ class RollBack:
         lost = await count_loss(context, bookmark)
         deps.progress(f"rolling back; {describe_loss(lost)}")
         await asyncio.to_thread(deps.snapshots.prepare, bookmark)
+        await self._leave(context)
         stopped = deps.clock.now()
         deps.progress("stopping the gateway")
         deps.readiness.pause()
@@ -82,6 +83,19 @@ class RollBack:
             "outage_s": _outage(context, stopped, ready),
             **about,
         }
+
+    async def _leave(self, context: Context) -> None:
+        """A gateway that still serves is taken out of the load balancers first. Nothing here keeps the node from
+        going back."""
+        deps = context.deps
+        if await deps.service.alive() is None:
+            return
+        deps.progress("no new traffic; waiting until the load balancers know")
+        try:
+            if untold := await deps.weight.leave():
+                log.warning("rolling back without a word to", balancers=untold)
+        except OSError as error:
+            log.warning("the weight stays while rolling back", reason=str(error))
 
     async def _start(self, context: Context, bookmark: Bookmark) -> float:
         """When it was ready. Raises StepFailed when it is not what ran before."""
