@@ -1,7 +1,10 @@
-"""A running gateway, asked over loopback HTTP where that is possible and through its CLI where not."""
+"""A running gateway, asked over loopback: HTTP where that answers it, else its WebSocket, else its CLI."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from agent.openclaw.cli import OpenClaw
+from agent.openclaw.rpc import Answer, RefusedError, Rpc
 from shared.canonical import parse_json
 from shared.errors import BadInputError, CommandError
 
@@ -43,12 +47,23 @@ class QueueReading:
 
 
 class Gateway:
-    """Reads only. One instance per node; `openclaw` names the tree
-    whose CLI talks to it."""
+    """Reads only. One instance per node; `openclaw` names the tree whose CLI talks to it, and the state that
+    has its token."""
 
-    def __init__(self, client: aiohttp.ClientSession, port: int) -> None:
+    def __init__(
+        self,
+        client: aiohttp.ClientSession,
+        port: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client, self.port = client, port
         self._base = f"http://127.0.0.1:{port}"
+        self._rpc = Rpc(client, port, monotonic)
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether calls cost milliseconds. They are seconds of CPU where the gateway lets only its CLI in."""
+        return not self._rpc.refused
 
     def at(self, port: int) -> Gateway:
         """Another gateway of this host."""
@@ -90,9 +105,13 @@ class Gateway:
         if version is not None:
             return version
         try:
-            _, value = await openclaw.run_json(
-                "gateway", "call", "status", "--json", timeout_s=CALL_TIMEOUT_S
-            )
+            return await self._rpc.version(openclaw.state)
+        except RefusedError:
+            pass
+        except CommandError:
+            return None
+        try:
+            value = (await self._through_cli(openclaw, "status", {})).value
         except CommandError:
             return None
         version = value.get("runtimeVersion")
@@ -100,29 +119,40 @@ class Gateway:
 
     async def queue(self, openclaw: OpenClaw) -> QueueReading:
         """Raises CommandError when the gateway does not answer or answers in another form."""
-        output, value = await openclaw.run_json(
-            "gateway", "call", "gateway.restart.preflight", "--json", timeout_s=CALL_TIMEOUT_S
-        )
+        answer = await self.call(openclaw, "gateway.restart.preflight")
+        value = answer.value
         counts = value.get("counts")
-        if not isinstance(value.get("safe"), bool) or not isinstance(counts, dict):
-            raise CommandError(f"the gateway's queue cannot be read: {output.last_line()}")
-        blockers = tuple(
-            str(each.get("message", each.get("kind")))
-            for each in value.get("blockers", [])
-            if isinstance(each, dict)
-        )
-        return QueueReading(
-            value["safe"], int(counts.get("totalActive", 0)), blockers, output.stdout
-        )
+        total = counts.get("totalActive") if isinstance(counts, dict) else None
+        if not isinstance(value.get("safe"), bool) or type(total) is not int:
+            raise CommandError("the gateway's queue has an unknown form")
+        return QueueReading(value["safe"], total, _messages(value), answer.raw)
 
     async def health(self, openclaw: OpenClaw) -> tuple[dict[str, Any], bytes]:
         """Plugins, channels and delivery queues. Raises CommandError like `queue`."""
-        output, value = await openclaw.run_json(
-            "gateway", "call", "health", "--json", timeout_s=CALL_TIMEOUT_S
-        )
-        if value.get("ok") is not True:
-            raise CommandError(f"the gateway's health cannot be read: {output.last_line()}")
-        return value, output.stdout
+        answer = await self.call(openclaw, "health")
+        if answer.value.get("ok") is not True:
+            raise CommandError("the gateway's health has an unknown form")
+        return answer.value, answer.raw
+
+    async def call(
+        self, openclaw: OpenClaw, method: str, params: dict[str, Any] | None = None
+    ) -> Answer:
+        """One request that changes nothing. Raises CommandError when it does not come to an answer."""
+        try:
+            return await self._rpc.call(openclaw.state, method, params)
+        except RefusedError:
+            return await self._through_cli(openclaw, method, params or {})
+
+    async def _through_cli(
+        self, openclaw: OpenClaw, method: str, params: dict[str, Any]
+    ) -> Answer:
+        words = ["gateway", "call", method, "--params", json.dumps(params), "--json"]
+        output, value = await openclaw.run_json(*words, timeout_s=CALL_TIMEOUT_S)
+        if output.code != 0:
+            about = value.get("error")
+            said = about.get("message") if isinstance(about, dict) else None
+            raise CommandError(f"the gateway refuses {method}: {said or output.last_line()}")
+        return Answer(value, output.stdout)
 
     async def _get(self, path: str) -> tuple[int, str, bytes]:
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
@@ -154,17 +184,22 @@ async def suspend(openclaw: OpenClaw, request: str, *, wait_s: float) -> Suspens
     )
     if value.get("status") == "ready":
         return Suspension(str(value.get("suspensionId")), ())
-    blockers = tuple(
-        str(each.get("message", each.get("kind")))
-        for each in value.get("blockers", [])
-        if isinstance(each, dict)
-    )
-    return Suspension(None, blockers or ("the gateway did not say why",))
+    return Suspension(None, _messages(value) or ("the gateway did not say why",))
 
 
 async def resume(openclaw: OpenClaw, suspension: str) -> None:
     """Open it again; nothing where it was not suspended."""
     await openclaw.run_json("gateway", "resume", suspension, "--json", timeout_s=CALL_TIMEOUT_S)
+
+
+def _messages(value: dict[str, Any]) -> tuple[str, ...]:
+    """What is in the way, in the gateway's words."""
+    listed = value.get("blockers")
+    return tuple(
+        str(each.get("message", each.get("kind")))
+        for each in (listed if isinstance(listed, list) else [])
+        if isinstance(each, dict)
+    )
 
 
 def _object(kind: str, raw: bytes) -> dict[str, Any] | None:
