@@ -56,7 +56,7 @@ class Gateway:
         port: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self.port = client, port
+        self.client, self.port = client, port
         self._base = f"http://127.0.0.1:{port}"
         self._rpc = Rpc(client, port, monotonic)
 
@@ -67,7 +67,7 @@ class Gateway:
 
     def at(self, port: int) -> Gateway:
         """Another gateway of this host."""
-        return Gateway(self._client, port)
+        return Gateway(self.client, port)
 
     async def readyz(self) -> GateReading:
         """Unknown paths answer 200 with HTML, so only a JSON object of the known form counts."""
@@ -75,11 +75,15 @@ class Gateway:
             status, kind, raw = await self._get("/readyz")
         except aiohttp.ClientConnectorError:
             return GateReading(Gate.DOWN, "nothing listens on the gateway's port")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return GateReading(Gate.STRANGE, f"/readyz: {type(error).__name__}")
+        except TimeoutError:
+            hangs = f"the gateway does not answer in {HTTP_TIMEOUT_S:.0f} s: it hangs or is stopped"
+            return GateReading(Gate.STRANGE, hangs)
+        except (aiohttp.ClientError, OSError) as error:
+            return GateReading(Gate.STRANGE, f"/readyz breaks off: {type(error).__name__}")
         value = _object(kind, raw)
         if value is None or not isinstance(value.get("ready"), bool):
-            return GateReading(Gate.STRANGE, f"/readyz answered {status} {kind}", raw=raw)
+            other = f"what answers on the gateway's port is no OpenClaw: {status} {kind}"
+            return GateReading(Gate.STRANGE, other, raw=raw)
         loop = value.get("eventLoop") or {}
         p99 = loop.get("delayP99Ms") if isinstance(loop, dict) else None
         p99 = float(p99) if isinstance(p99, int | float) else None
@@ -143,9 +147,7 @@ class Gateway:
         except RefusedError:
             return await self._through_cli(openclaw, method, params or {})
 
-    async def _through_cli(
-        self, openclaw: OpenClaw, method: str, params: dict[str, Any]
-    ) -> Answer:
+    async def _through_cli(self, openclaw: OpenClaw, method: str, params: dict[str, Any]) -> Answer:
         words = ["gateway", "call", method, "--params", json.dumps(params), "--json"]
         output, value = await openclaw.run_json(*words, timeout_s=CALL_TIMEOUT_S)
         if output.code != 0:
@@ -156,7 +158,7 @@ class Gateway:
 
     async def _get(self, path: str) -> tuple[int, str, bytes]:
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
-        async with self._client.get(
+        async with self.client.get(
             self._base + path, timeout=timeout, allow_redirects=False
         ) as response:
             raw = await response.content.read(1 << 16)

@@ -166,7 +166,7 @@ class Rpc:
                 raise CommandError(
                     f"the gateway did not answer {each.method} within {ANSWER_S:.0f} s"
                 ) from None
-            except _Denied as error:
+            except _DeniedError as error:
                 _settle(each, CommandError(error.message))
             else:
                 _settle(each, answer)
@@ -195,7 +195,7 @@ class Rpc:
         raise error
 
 
-class _Denied(CommandError):
+class _DeniedError(CommandError):
     """One request that the gateway did not do; the connection stands."""
 
 
@@ -223,7 +223,7 @@ class _Talk:
             wanted["auth"] = self._secret.auth
         try:
             hello = await self.ask("connect", "connect", wanted)
-        except _Denied as error:
+        except _DeniedError as error:
             raise RefusedError(error.message) from error
         auth = hello.value.get("auth")
         if not isinstance(auth, dict) or READ not in (auth.get("scopes") or []):
@@ -248,7 +248,7 @@ class _Talk:
         message = self._secret.without(str(about.get("message", "it does not say why")))
         if method == "connect" and about.get("code") == "UNAVAILABLE":
             return CommandError(f"the gateway takes no requests now: {message}")
-        return _Denied(f"the gateway refuses {method}: {message}")
+        return _DeniedError(f"the gateway refuses {method}: {message}")
 
     async def _receive(self) -> Answer:
         message = await self._socket.receive()
