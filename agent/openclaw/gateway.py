@@ -38,9 +38,14 @@ class GateReading:
 
 @dataclass(frozen=True)
 class QueueReading:
-    """`gateway.restart.preflight`: what a restart now would interrupt."""
+    """`gateway.restart.preflight`: what a restart now would interrupt.
+
+    `depth` is how many operations are queued or in hand. `active` adds turns, tasks and requests to them: one
+    turn counts about four times there. `raw` is without `blockers`, which quote what people have asked for.
+    """
 
     safe: bool
+    depth: int
     active: int
     blockers: tuple[str, ...]
     raw: bytes
@@ -125,11 +130,13 @@ class Gateway:
         """Raises CommandError when the gateway does not answer or answers in another form."""
         answer = await self.call(openclaw, "gateway.restart.preflight")
         value = answer.value
-        counts = value.get("counts")
-        total = counts.get("totalActive") if isinstance(counts, dict) else None
-        if not isinstance(value.get("safe"), bool) or type(total) is not int:
+        safe, counts = value.get("safe"), value.get("counts")
+        found = counts if isinstance(counts, dict) else {}
+        depth, active = found.get("queueSize"), found.get("totalActive")
+        if type(safe) is not bool or type(depth) is not int or type(active) is not int:
             raise CommandError("the gateway's queue has an unknown form")
-        return QueueReading(value["safe"], total, _messages(value), answer.raw)
+        raw = json.dumps({"safe": safe, "counts": counts}, sort_keys=True).encode()
+        return QueueReading(safe, depth, active, _messages(value), raw)
 
     async def health(self, openclaw: OpenClaw) -> tuple[dict[str, Any], bytes]:
         """Plugins, channels and delivery queues. Raises CommandError like `queue`."""

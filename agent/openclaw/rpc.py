@@ -28,7 +28,9 @@ import aiohttp
 from agent.openclaw.settings import parse_settings, read_raw
 from shared.errors import BadInputError, CommandError, UntrustedError
 
-HANDSHAKE_S, ANSWER_S = 5.0, 10.0
+HANDSHAKE_S, ANSWER_S = 15.0, 15.0
+"""A gateway that begins a turn on a busy host does nothing else for seconds; one that hangs is told sooner by
+its `/readyz`."""
 GATHER_S = 0.05
 """How long the first request waits for others to share its connection."""
 MAX_FRAME = 4 << 20

@@ -3,6 +3,9 @@
 One request has the 500 that moved last, another those that still wait. Older ones are left out: at more than 50
 tasks a minute the page covers less than the window, and the rates are then of what it covers. Going on to a next
 page does not work on a busy gateway: each change of a task makes the cursor void (2026.9.6).
+
+A task that waits behind another one has status `running` as well, and `startedAt` is then when it was created
+(both releases; 2026.9.6 says `execution.state: queued` besides). `startedAt` moves when it really starts.
 """
 
 from __future__ import annotations
@@ -25,9 +28,11 @@ WAITING, RUNNING = "queued", "running"
 
 @dataclass(frozen=True)
 class Task:
-    """Times in seconds since the epoch; None for what has not happened yet."""
+    """Times in seconds since the epoch; None for what has not happened yet. Tasks of one session run one after
+    the other."""
 
     id: str
+    session: str
     status: str
     created: float
     updated: float
@@ -37,30 +42,32 @@ class Task:
 
 @dataclass(frozen=True)
 class Tasks:
-    """`since` is how far back `listed` is complete; `waiting` may be older than that."""
+    """`since` is how far back `listed` is complete; `waiting`, of which some are in `listed` too, may be older."""
 
     at: float
     since: float
     listed: tuple[Task, ...]
     waiting: tuple[Task, ...]
-    raw: bytes
 
     @property
     def minutes(self) -> float:
-        return max(self.at - self.since, 1.0) / 60
+        return (self.at - self.since) / 60
 
 
-async def read_tasks(gateway: Gateway, openclaw: OpenClaw, now: float) -> Tasks:
-    """Of the last 10 minutes before `now`. Raises CommandError when the gateway does not say."""
+async def read_tasks(gateway: Gateway, openclaw: OpenClaw, now: float, since: float) -> Tasks:
+    """Of the last 10 minutes before `now`, and not before `since`. Raises CommandError when the gateway does
+    not say."""
     page, queue = await asyncio.gather(
         gateway.call(openclaw, METHOD, {"limit": PAGE}),
         gateway.call(openclaw, METHOD, {"limit": PAGE, "status": WAITING}),
     )
     listed, waiting = parse_tasks(page.value), parse_tasks(queue.value)
-    since = now - WINDOW_S
+    since = max(since, now - WINDOW_S)
     if len(listed) >= PAGE:
         since = max(since, min(task.updated for task in listed))
-    return Tasks(now, min(since, now), listed, waiting, page.raw + queue.raw)
+    behind = [task for task in listed if task.status == WAITING]
+    together = {task.id: task for task in (*waiting, *behind)}
+    return Tasks(now, min(since, now), listed, tuple(together.values()))
 
 
 def parse_tasks(value: dict[str, Any]) -> tuple[Task, ...]:
@@ -79,8 +86,20 @@ def _task(about: Any) -> Task:
         raise CommandError("a task of the gateway lacks its status or its time")
     started, ended = _seconds(about, "startedAt"), _seconds(about, "endedAt")
     moved = _seconds(about, "updatedAt") or _seconds(about, "lastEventAt")
-    updated = moved or ended or started or created
-    return Task(str(about.get("taskId")), about["status"], created, updated, started, ended)
+    updated, status = moved or ended or started or created, about["status"]
+    if status == RUNNING and _is_behind(about, created, started, updated):
+        status, started = WAITING, None
+    session = str(about.get("childSessionKey") or about.get("sessionKey"))
+    return Task(str(about.get("taskId")), session, status, created, updated, started, ended)
+
+
+def _is_behind(
+    about: dict[str, Any], created: float, started: float | None, updated: float
+) -> bool:
+    execution = about.get("execution")
+    if isinstance(execution, dict):
+        return execution.get("state") == "queued"
+    return started == created == updated
 
 
 def _seconds(about: dict[str, Any], name: str) -> float | None:

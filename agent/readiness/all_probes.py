@@ -51,18 +51,22 @@ def make_probes(
         RunningProbe(gateway, current, alive, times.gateway_every),
         PluginProbe(gateway, current, layout.current, times.plugins_every),
         MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
-        *probes_of_work(config, gateway, current, clock),
+        *probes_of_work(config, gateway, current, alive, clock),
     ]
 
 
 def probes_of_work(
-    config: AgentConfig, gateway: Gateway, current: Callable[[], OpenClaw | None], clock: Clock
+    config: AgentConfig,
+    gateway: Gateway,
+    current: Callable[[], OpenClaw | None],
+    alive: Callable[[], Awaitable[Pid | None]],
+    clock: Clock,
 ) -> list[Probe]:
     """What the running gateway says of itself and of its work."""
     times, limits = config.probes, config.guards
     deadline = config.upgrade.doctor_timeout
     queue, digest = (make_source(each, gateway.client) for each in (times.queue, times.digest))
-    tasks = TaskReader(gateway, current, clock)
+    tasks = TaskReader(gateway, current, alive, clock, limits.leak_warmup)
     return [
         DoctorProbe(current, times.doctor_every, deadline, config.gateway.tenants),
         QueueProbe(gateway, current, times.queue_every, limits.queue_depth, queue),

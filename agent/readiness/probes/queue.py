@@ -1,7 +1,7 @@
 """The queue snapshot: how much is in hand, against the guard's depth (seed 001: 500).
 
-The gateway's own is `gateway.restart.preflight`; another source must print an object with `depth`, or with
-the gateway's `counts.totalActive`.
+The gateway's own is `queueSize` of `gateway.restart.preflight`; another source must give an object with `depth`,
+or with such `counts`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class QueueProbe(CallProbe):
             raw = await self._source.read(openclaw)
             return self._judge(depth_of(parse_reading(raw)), raw)
         queue = await self._gateway.queue(openclaw)
-        return self._judge(float(queue.active), queue.raw)
+        return self._judge(float(queue.depth), queue.raw)
 
     def _judge(self, depth: float, raw: bytes) -> Reading:
         self._before = self._ceiling.judge(depth, self._before)
@@ -49,9 +49,9 @@ class QueueProbe(CallProbe):
         deep = self._before is CheckStatus.FAIL
         return Reading(
             self._before,
-            f"{depth:g} tasks are in hand; the limit is {limit:g}" if deep else "",
+            f"{depth:g} operations are queued or in hand; the limit is {limit:g}" if deep else "",
             depth,
-            "tasks",
+            "operations",
             limit,
             raw=raw,
             series={"queue_depth": depth},
@@ -62,7 +62,8 @@ def depth_of(value: Any) -> float:
     """Raises CommandError for another form."""
     if isinstance(value, dict):
         counts = value.get("counts")
-        nested = counts.get("totalActive") if isinstance(counts, dict) else None
+        counts = counts if isinstance(counts, dict) else {}
+        nested = counts.get("queueSize", counts.get("totalActive"))
         depth: Any = value.get("depth", nested)
         known = isinstance(depth, int | float) and not isinstance(depth, bool)
         if known and math.isfinite(depth) and depth >= 0:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.tasks import DONE, RUNNING, Tasks
 from agent.readiness.probes.call import CallProbe
-from agent.readiness.probes.tasks import TaskReader
+from agent.readiness.probes.tasks import ENOUGH_S, TaskReader
 from agent.readiness.reading import Reading
+from shared.canonical import canonical_json
 from shared.readiness import CheckStatus
 
 IN_TIME_S = 120.0
@@ -28,6 +29,10 @@ class ThroughputProbe(CallProbe):
 
     async def ask(self, openclaw: OpenClaw) -> Reading:
         tasks = await self._reader.read(openclaw)
+        if tasks.minutes * 60 < ENOUGH_S:
+            self._low = False
+            early = "too early to judge: the gateway has just started"
+            return Reading(CheckStatus.PASS, early, None, "tasks/min", self._floor)
         rates = rates_of(tasks)
         self._low = is_low(rates, self._floor, self._low)
         reason = (
@@ -40,7 +45,7 @@ class ThroughputProbe(CallProbe):
             round(rates.done, 2),
             "tasks/min",
             self._floor,
-            raw=tasks.raw,
+            raw=canonical_json(asdict(rates)),
             series={"tasks_per_minute": rates.done, "tasks_asked_per_minute": rates.asked},
         )
 
@@ -66,7 +71,9 @@ def rates_of(tasks: Tasks) -> Rates:
     running = [
         task
         for task in tasks.listed
-        if task.status == RUNNING and tasks.at - (task.started or task.created) < IN_TIME_S
+        if task.status == RUNNING
+        and task.created >= tasks.since
+        and tasks.at - (task.started or task.created) < IN_TIME_S
     ]
     minutes = tasks.minutes
     asked = len(came) / minutes
