@@ -65,9 +65,8 @@ async def read_tasks(gateway: Gateway, openclaw: OpenClaw, now: float, since: fl
     since = max(since, now - WINDOW_S)
     if len(listed) >= PAGE:
         since = max(since, min(task.updated for task in listed))
-    behind = [task for task in listed if task.status == WAITING]
-    together = {task.id: task for task in (*waiting, *behind)}
-    return Tasks(now, min(since, now), listed, tuple(together.values()))
+    behind = {task.id: task for task in (*waiting, *listed) if task.status == WAITING}
+    return Tasks(now, min(since, now), listed, tuple(behind.values()))
 
 
 def parse_tasks(value: dict[str, Any]) -> tuple[Task, ...]:
@@ -89,8 +88,9 @@ def _task(about: Any) -> Task:
     updated, status = moved or ended or started or created, about["status"]
     if status == RUNNING and _is_behind(about, created, started, updated):
         status, started = WAITING, None
-    session = str(about.get("childSessionKey") or about.get("sessionKey"))
-    return Task(str(about.get("taskId")), session, status, created, updated, started, ended)
+    number = str(about.get("taskId"))
+    session = str(about.get("childSessionKey") or about.get("sessionKey") or number)
+    return Task(number, session, status, created, updated, started, ended)
 
 
 def _is_behind(
