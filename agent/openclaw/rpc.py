@@ -148,7 +148,8 @@ class Rpc:
             await socket.close()
 
     async def _talk(self, talk: _Talk, requests: list[_Request]) -> None:
-        """One request after the other: they would count as each other's work in hand."""
+        """One request after the other: they would count as each other's work in hand. What two want alike is
+        asked once."""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 hello = await talk.greet()
@@ -156,22 +157,23 @@ class Rpc:
             self._refuse(error.message)
         except TimeoutError:
             raise CommandError(f"the gateway did not greet within {HANDSHAKE_S:.0f} s") from None
-        for number, each in enumerate(requests):
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    answer = (
-                        hello
-                        if each.method == "connect"
-                        else await talk.ask(str(number), each.method, each.params)
-                    )
-            except TimeoutError:
-                raise CommandError(
-                    f"the gateway did not answer {each.method} within {ANSWER_S:.0f} s"
-                ) from None
-            except _DeniedError as error:
-                _settle(each, CommandError(error.message))
-            else:
-                _settle(each, answer)
+        answers: dict[str, Answer | CommandError] = {_key("connect", {}): hello}
+        for each in requests:
+            key = _key(each.method, each.params)
+            if key not in answers:
+                answers[key] = await self._answer(talk, str(len(answers)), each)
+            _settle(each, answers[key])
+
+    async def _answer(self, talk: _Talk, number: str, request: _Request) -> Answer | CommandError:
+        """Raises CommandError when nothing more can be asked."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await talk.ask(number, request.method, request.params)
+        except TimeoutError:
+            late = f"the gateway did not answer {request.method} within {ANSWER_S:.0f} s"
+            raise CommandError(late) from None
+        except _DeniedError as error:
+            return CommandError(error.message)
 
     def _read_secret(self, state: Path) -> _Secret:
         """Blocking. Parsed again only when the file has other bytes: JSON5 is slow to parse. Where it cannot
@@ -265,11 +267,15 @@ class _Talk:
         raise CommandError("the gateway closed the connection")
 
 
+def _key(method: str, params: dict[str, Any]) -> str:
+    return json.dumps([method, params], sort_keys=True)
+
+
 def _settle(request: _Request, result: Answer | CommandError) -> None:
     if request.answer.done():
         return
     if isinstance(result, CommandError):
-        request.answer.set_exception(result)
+        request.answer.set_exception(CommandError(result.message))
         request.answer.exception()
     else:
         request.answer.set_result(result)

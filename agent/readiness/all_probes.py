@@ -49,14 +49,14 @@ def make_probes(
         TreeProbe(layout.current, times.tree_every, installer.drift),
         GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
         RunningProbe(gateway, current, alive, times.gateway_every),
-        PluginProbe(gateway, current, layout.current, times.plugins_every),
         MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
-        *probes_of_work(config, gateway, current, alive, clock),
+        *probes_of_work(config, layout, gateway, current, alive, clock),
     ]
 
 
 def probes_of_work(
     config: AgentConfig,
+    layout: Layout,
     gateway: Gateway,
     current: Callable[[], OpenClaw | None],
     alive: Callable[[], Awaitable[Pid | None]],
@@ -71,6 +71,15 @@ def probes_of_work(
         DoctorProbe(current, times.doctor_every, deadline, config.gateway.tenants),
         QueueProbe(gateway, current, times.queue_every, limits.queue_depth, queue),
         DigestProbe(gateway, current, times.queue_every, digest),
+        PluginProbe(
+            gateway,
+            current,
+            alive,
+            layout.current,
+            clock,
+            times.queue_every,
+            times.plugins_every,
+        ),
         ThroughputProbe(tasks, times.tasks_every, limits.throughput_per_minute),
         P95Probe(tasks, times.tasks_every, limits.p95_ms),
     ]

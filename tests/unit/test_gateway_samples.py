@@ -15,9 +15,10 @@ from agent.openclaw.gateway import Gateway
 from agent.openclaw.tasks import Task, Tasks, parse_tasks
 from agent.readiness.history import History
 from agent.readiness.monitor import Monitor
-from agent.readiness.probes.digest import DigestProbe, judge_health
+from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.gateway import GatewayProbe
 from agent.readiness.probes.p95 import P95Probe, p95, runs_ms, waits_ms
+from agent.readiness.probes.plugins import judge_plugins
 from agent.readiness.probes.queue import QueueProbe
 from agent.readiness.probes.tasks import TaskReader
 from agent.readiness.probes.throughput import Rates, ThroughputProbe, is_low, rates_of
@@ -143,14 +144,17 @@ async def test_what_the_cli_prints_of_a_gateway_that_is_down_is_no_health(
 
 def test_a_plugin_that_did_not_load_is_a_failure_with_its_words() -> None:
     health = sample(NEW, "call-health")
-    assert judge_health(health).status is CheckStatus.PASS
+    assert judge_plugins(health, {"memory-core"}).status is CheckStatus.PASS
+    missing = judge_plugins(health, {"memory-core", "discord"})
+    assert (missing.status, "not loaded: discord" in missing.reason) == (CheckStatus.WARN, True)
     wrong = [{"id": "discord", "error": "Cannot find package"}, *["x"] * 4]
-    broken = judge_health({**health, "plugins": {"loaded": [], "errors": wrong}})
+    broken = judge_plugins({**health, "plugins": {"loaded": [], "errors": wrong}}, set())
     assert broken.status is CheckStatus.FAIL
     assert broken.reason == "plugins in error: discord (Cannot find package), x, x, and 2 more"
     others: list[Any] = [None, [], {}, {"loaded": []}, {"errors": "none", "loaded": []}]
     for plugins in others:
-        assert judge_health({**health, "plugins": plugins}).status is CheckStatus.UNKNOWN
+        reading = judge_plugins({**health, "plugins": plugins}, set())
+        assert reading.status is CheckStatus.UNKNOWN
 
 
 @pytest.mark.parametrize(

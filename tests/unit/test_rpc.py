@@ -70,8 +70,9 @@ async def test_requests_of_one_moment_share_a_connection_that_is_then_closed(
     assert (queue.value, health.value) == (IDLE, {"ok": True})
     assert stub.calls == ["connect", PREFLIGHT, "health"]
     assert stub.connections == 1
-    await rpc.call(state, "health")
-    assert stub.connections == 2
+    alike = await asyncio.gather(*(rpc.call(state, "health") for _ in range(3)))
+    assert [each.value for each in alike] == [{"ok": True}] * 3
+    assert (stub.connections, stub.calls.count("health")) == (2, 2)
     assert await rpc.version(state) == "2026.9.6"
 
 

@@ -34,17 +34,25 @@ class TaskReader:
         self.gateway, self.openclaw = gateway, openclaw
         self._alive, self._clock, self._warmup_s = alive, clock, warmup_s
         self._lock = asyncio.Lock()
-        self._last: tuple[float, Tasks] | None = None
+        self._last: tuple[float, Tasks | CommandError] | None = None
 
     async def read(self, openclaw: OpenClaw) -> Tasks:
         """Raises CommandError when the gateway does not say."""
         async with self._lock:
             now = self._clock.monotonic()
             if self._last is None or now - self._last[0] > SHARED_S:
-                self._last = None
-                tasks = await self._read(openclaw)
-                self._last = self._clock.monotonic(), tasks
-            return self._last[1]
+                found = await self._try(openclaw)
+                self._last = self._clock.monotonic(), found
+            found = self._last[1]
+        if isinstance(found, CommandError):
+            raise CommandError(found.message)
+        return found
+
+    async def _try(self, openclaw: OpenClaw) -> Tasks | CommandError:
+        try:
+            return await self._read(openclaw)
+        except CommandError as error:
+            return error
 
     async def _read(self, openclaw: OpenClaw) -> Tasks:
         pid = await self._alive()
