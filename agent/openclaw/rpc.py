@@ -230,7 +230,8 @@ class _Talk:
         except _DeniedError as error:
             raise RefusedError(error.message) from error
         auth = hello.value.get("auth")
-        if not isinstance(auth, dict) or READ not in (auth.get("scopes") or []):
+        scopes = auth.get("scopes") if isinstance(auth, dict) else None
+        if not isinstance(scopes, list) or READ not in scopes:
             raise RefusedError("the gateway lets the agent in, but not to read")
         return hello
 

@@ -232,7 +232,8 @@ async def config_broken_while_it_runs(sick: Sick) -> None:
     """The gateway goes on with what it read before; Doctor says that it could not start again."""
     sick.write(rollcallDemo={"unknown": True})
     await asyncio.sleep(2)
-    await sick.look(*QUICK, "doctor")
+    await sick.look("doctor")
+    await sick.look(*QUICK)
     sick.says("doctor", CheckStatus.FAIL, "final-config-validation")
     for name in QUICK:
         sick.says(name, CheckStatus.PASS)
@@ -281,7 +282,7 @@ async def killed(sick: Sick) -> None:
 
 
 async def port_taken(sick: Sick) -> None:
-    """By a server that is no gateway; the gateway itself then ends at once."""
+    """By a server that is no gateway; the gateway itself then ends at once (2026.7.35 with 0)."""
     runner = web.AppRunner(web.Application())
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", sick.home.port).start()
@@ -289,7 +290,7 @@ async def port_taken(sick: Sick) -> None:
         await sick.begin()
         assert sick.process is not None
         async with asyncio.timeout(SLOW_S):
-            assert await sick.process.wait() != 0
+            await sick.process.wait()
         await sick.look("gateway", "running")
         sick.says("gateway", CheckStatus.UNKNOWN, "no OpenClaw")
         sick.says("running", CheckStatus.FAIL, "not running")
@@ -300,7 +301,8 @@ async def port_taken(sick: Sick) -> None:
 async def config_broken_at_the_start(sick: Sick) -> None:
     sick.write(gateway={"mode": "local", "port": "twelve"})
     await ends_with(sick, {78})
-    await sick.look("gateway", "running", "doctor")
+    await sick.look("doctor")
+    await sick.look("gateway", "running")
     sick.says("gateway", CheckStatus.FAIL, "nothing listens")
     sick.says("running", CheckStatus.FAIL, "not running")
     sick.says("doctor", CheckStatus.FAIL, "final-config-validation")
@@ -311,7 +313,8 @@ async def database_corrupt(sick: Sick) -> None:
     for path in (sick.home.state / "state").glob("openclaw.sqlite*"):
         path.write_bytes(b"this is no database" * 1000)
     await ends_with(sick, {1, 78})
-    await sick.look("gateway", "running", "doctor")
+    await sick.look("doctor")
+    await sick.look("gateway", "running")
     sick.says("running", CheckStatus.FAIL, "not running")
     sick.says("doctor", CheckStatus.FAIL)
     reason = sick.checks["doctor"].reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from agent.readiness.monitor import Monitor
 from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.gateway import GatewayProbe
 from agent.readiness.probes.p95 import P95Probe, p95, runs_ms, waits_ms
-from agent.readiness.probes.plugins import judge_plugins
+from agent.readiness.probes.plugins import PluginProbe, judge_plugins
 from agent.readiness.probes.queue import QueueProbe
 from agent.readiness.probes.tasks import TaskReader
 from agent.readiness.probes.throughput import Rates, ThroughputProbe, is_low, rates_of
@@ -338,3 +339,32 @@ async def test_slow_starts_fail_and_few_do_not(node: Node) -> None:
     checks = await node.read("p95", "throughput")
     assert "too early" in checks["throughput"].reason
     assert "too few" in checks["p95"].reason
+
+
+async def test_versions_of_plugins_are_compared_once_for_each_process(
+    node: Node, tmp_path: Path
+) -> None:
+    """That costs a CLI; whether they are loaded is asked each time."""
+    script = f'echo run >> {tmp_path}/runs; echo \'{{"pluginVersionDrift": {{"drifts": []}}}}\''
+    node.openclaw = replace(node.openclaw, program=("/bin/sh", "-c", script))
+    probe = PluginProbe(
+        node.gateway, node.current, node.alive, tmp_path / "tree", node.clock, 15.0, 3600.0
+    )
+
+    def runs() -> int:
+        return len((tmp_path / "runs").read_text().splitlines())
+
+    node.says(NEW, health="call-health")
+    for _ in range(3):
+        assert (await probe.read()).status is CheckStatus.PASS
+    assert runs() == 1
+    node.started += 60
+    await probe.read()
+    assert runs() == 2, "another process may be another core"
+    node.clock.advance(3601)
+    await probe.read()
+    assert runs() == 3
+    health = sample(NEW, "call-health")
+    node.stub.answers["health"] = {**health, "plugins": {"loaded": [], "errors": ["discord"]}}
+    assert (await probe.read()).status is CheckStatus.FAIL
+    assert runs() == 3

@@ -9,7 +9,7 @@ from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
 from agent.readiness.reading import Reading, unknown
 
-CLI_PERIOD_S = 60.0
+CLI_PERIOD_S = 120.0
 """The shortest period where every call is a whole CLI."""
 
 
