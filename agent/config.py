@@ -52,6 +52,12 @@ class PeerConfig(Section):
         return texts
 
 
+Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+"""The name of a profile of OpenClaw."""
+NO_TENANTS = {"default", "gateway", "node"}
+"""`default` is the gateway's own state; the others OpenClaw keeps for itself."""
+
+
 class GatewayConfig(Section):
     """The OpenClaw service this agent keeps."""
 
@@ -63,8 +69,20 @@ class GatewayConfig(Section):
     port: int = Field(ge=1, le=65535)
     workspaces: list[Path] = []
     """Agent workspaces outside the state directory: copied and restored with it."""
+    tenants: Annotated[list[Tenant], Field(max_length=32)] = []
+    """OpenClaw's profiles on this node besides its own state: each has `<home>/.openclaw-NAME`, and a Doctor."""
     ready_timeout: Duration = 300.0
     stop_timeout: Duration = 30.0
+
+    @field_validator("tenants")
+    @classmethod
+    def _are_profiles(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name in NO_TENANTS:
+                raise ValueError(f"{name!r} is no profile of a tenant")
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice")
+        return names
 
     @property
     def state(self) -> Path:
