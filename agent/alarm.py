@@ -40,6 +40,13 @@ class Alarms:
             and (message.payload.body.kind, message.payload.body.release) == (kind, release)
         ]
 
+    async def end_reds(self, kind: RedKind, reason: str, *, but: str | None = None) -> None:
+        """Clear this node's own reds of one kind, those about the release `but` left open."""
+        for message in self._mesh.own_reds():
+            body = message.payload.body
+            if isinstance(body, Red) and body.kind == kind and (but is None or body.release != but):
+                await self._mesh.clear(message.key, reason)
+
     async def block(self, release: str, reason: str) -> None:
         await self._store.block(release, reason, self._clock.now())
 
@@ -56,7 +63,7 @@ class Alarms:
         if not kept or document.status is Verdict.GREEN:
             self._since.clear()
             if kept:
-                await self._end_readiness()
+                await self.end_reds(RedKind.READINESS, "readiness is green again")
             return
         now = self._clock.monotonic()
         self._since.setdefault(Verdict.UNKNOWN, now)
@@ -66,7 +73,3 @@ class Alarms:
             self._since.pop(Verdict.RED, None)
         if any(now - since >= self._patience[verdict] for verdict, since in self._since.items()):
             await self.raise_red(RedKind.READINESS, document.reason, None)
-
-    async def _end_readiness(self) -> None:
-        for message in self._own(RedKind.READINESS, None):
-            await self._mesh.clear(message.key, "readiness is green again")

@@ -1,22 +1,17 @@
-"""Two of the agent's doors: loopback HTTP that reads, and a private socket that acts."""
+"""The agent's private door, a socket that acts, and what all its doors need of the daemon."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Protocol
 
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
-from shared.errors import BadInputError
-from shared.http import application, read_wire, wire_response
-from shared.messages import Verdict
-from shared.readiness import ReadinessDocument
+from shared.http import Handler, application, read_wire, wire_response
 from shared.report import NodeReport, RollbackPlan
 from shared.wire import Reason, Wire
-
-MAX_NONCE = 64
 
 
 class RollbackRequest(Wire):
@@ -43,8 +38,9 @@ class UnblockRequest(Wire):
 class Facade(Protocol):
     """What the doors need of the daemon."""
 
-    def document(self) -> ReadinessDocument: ...
+    def published(self) -> Published: ...
     def weight(self) -> int: ...
+    def told_readiness(self, address: str | None, told: str) -> None: ...
     async def report(self) -> NodeReport: ...
     async def roll_back(self, reason: str) -> NodeReport: ...
     async def clear(self, key: str, reason: str) -> None: ...
@@ -59,51 +55,9 @@ class Controls(Facade, Protocol):
     async def plan_rollback(self) -> RollbackPlan: ...
 
 
-def reading_app(facade: Facade) -> web.Application:
-    """`/livez`, `/readyz`, `/v1/readiness`, `/v1/status`: for load balancers and people, read-only."""
-    app = application()
-
-    async def livez(_: web.Request) -> web.Response:
-        return web.json_response({"status": "live"})
-
-    async def readyz(_: web.Request) -> web.Response:
-        """200 when green and taking traffic; otherwise 503 with the reason."""
-        document = facade.document()
-        if document.status is Verdict.GREEN and facade.weight() > 0:
-            return web.json_response({"ready": True})
-        reason = document.reason or "drained"
-        return web.json_response(
-            {"ready": False, "status": document.status, "reason": reason}, status=503
-        )
-
-    async def status(_: web.Request) -> web.Response:
-        return wire_response(await facade.report())
-
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/v1/readiness", readiness_route(facade))
-    app.router.add_get("/v1/status", status)
-    return app
-
-
-def read_nonce(params: Mapping[str, str]) -> str | None:
-    """Raises BadInputError for one that is too long."""
-    nonce = params.get("nonce")
-    if nonce is not None and len(nonce) > MAX_NONCE:
-        raise BadInputError(f"a nonce has at most {MAX_NONCE} characters")
-    return nonce
-
-
-def readiness_route(facade: Facade) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def readiness(request: web.Request) -> web.StreamResponse:
-        nonce = read_nonce(request.query)
-        return wire_response(facade.document().model_copy(update={"nonce": nonce}))
-
-    return readiness
-
-
-def control_app(facade: Controls) -> web.Application:
-    """On `agent.sock`, mode 0600: whoever may open it is this node's administrator."""
+def control_app(facade: Controls, readiness: Handler) -> web.Application:
+    """On `agent.sock`, mode 0600: whoever may open it is this node's administrator. `readiness` answers as it
+    does at the other doors."""
     app = application()
 
     async def rollback(request: web.Request) -> web.Response:
@@ -123,9 +77,6 @@ def control_app(facade: Controls) -> web.Application:
 
     async def status(_: web.Request) -> web.Response:
         return wire_response(await facade.report())
-
-    async def readiness(_: web.Request) -> web.Response:
-        return wire_response(facade.document())
 
     app.router.add_post("/v1/rollback", rollback)
     app.router.add_get("/v1/rollback", rollback_plan)

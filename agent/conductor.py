@@ -57,6 +57,12 @@ class Conductor:
         return self.runner.record
 
     @property
+    def settled(self) -> bool:
+        """Whether there is a release to keep up, and no upgrade moves this node."""
+        moving = self.record is not None and not self.record.over
+        return self._layout.current.exists() and not moving
+
+    @property
     def _layout(self) -> Layout:
         return self._deps.layout
 
@@ -172,11 +178,8 @@ class Conductor:
 
     async def _judge(self) -> None:
         while True:
-            record = self.record
-            moving = record is not None and not record.over
-            kept = self._layout.current.exists() and not moving
             try:
-                await self._alarms.judge(self._monitor.document(), kept=kept)
+                await self._alarms.judge(self._monitor.document(), kept=self.settled)
             except (RollcallError, OSError) as error:
                 log.error("cannot judge readiness", reason=str(error))
             await self._clock.sleep(TICK_S)

@@ -26,6 +26,10 @@ class ApiConfig(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(default=7464, ge=0, le=65535)
+    agent_check_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where HAProxy's `agent-check` asks; nowhere when absent."""
+    agent_check_host: str | None = None
+    """`host` when absent."""
 
 
 class PeerConfig(Section):
@@ -48,6 +52,12 @@ class PeerConfig(Section):
         return texts
 
 
+Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+"""The name of a profile of OpenClaw."""
+NO_TENANTS = {"default", "gateway", "node"}
+"""`default` is the gateway's own state; the others OpenClaw keeps for itself."""
+
+
 class GatewayConfig(Section):
     """The OpenClaw service this agent keeps."""
 
@@ -59,8 +69,20 @@ class GatewayConfig(Section):
     port: int = Field(ge=1, le=65535)
     workspaces: list[Path] = []
     """Agent workspaces outside the state directory: copied and restored with it."""
+    tenants: Annotated[list[Tenant], Field(max_length=32)] = []
+    """OpenClaw's profiles on this node besides its own state: each has `<home>/.openclaw-NAME`, and a Doctor."""
     ready_timeout: Duration = 300.0
     stop_timeout: Duration = 30.0
+
+    @field_validator("tenants")
+    @classmethod
+    def _are_profiles(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name in NO_TENANTS:
+                raise ValueError(f"{name!r} is no profile of a tenant")
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice")
+        return names
 
     @property
     def state(self) -> Path:
@@ -235,6 +257,10 @@ class UpgradeConfig(Section):
     attest_timeout: Duration = 120.0
     prove_interval: Duration = 2.0
     prove_timeout: Duration = 180.0
+    settle: Duration = 15.0
+    """How long a drained node waits at most until every load balancer that asks has been told."""
+    settle_every: Duration = 2.0
+    """The longest interval at which a load balancer asks; HAProxy's own default."""
 
 
 class OwnConfig(Section):
@@ -250,6 +276,21 @@ class OwnConfig(Section):
     """How long a new version may take to report healthy, before it ends itself."""
 
 
+class HookConfig(Section):
+    """Programs of the operator's, run as the agent's user. No shell."""
+
+    freeze: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=32)] = []
+    """Program and arguments, run once for each red that this node holds, its own and its peers'."""
+    freeze_timeout: Annotated[Duration, Field(gt=0, le=600)] = 10.0
+
+    @field_validator("freeze")
+    @classmethod
+    def _is_absolute(cls, argv: list[str]) -> list[str]:
+        if argv and not Path(argv[0]).is_absolute():
+            raise ValueError(f"{argv[0]!r} is not an absolute path")
+        return argv
+
+
 class AgentConfig(Section):
     agent: OwnConfig = OwnConfig()
     api: ApiConfig = ApiConfig()
@@ -260,6 +301,7 @@ class AgentConfig(Section):
     guards: GuardConfig = GuardConfig()
     probes: ProbeConfig = ProbeConfig()
     upgrade: UpgradeConfig = UpgradeConfig()
+    hooks: HookConfig = HookConfig()
 
 
 class Identity(Section):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -12,11 +10,13 @@ import structlog
 from aiohttp import web
 
 from agent.alarm import Alarms
-from agent.api import control_app, reading_app
+from agent.api import control_app
 from agent.changes import Changes
 from agent.config import AgentConfig, parse_static
 from agent.health import Senses
+from agent.hooks import FreezeHook, Tellings
 from agent.layout import Layout
+from agent.loadbalancing import LoadBalancing
 from agent.membership import Membership
 from agent.observing import Observing
 from agent.openclaw.gateway import Gateway
@@ -24,15 +24,16 @@ from agent.openclaw.settings import sweep_settings
 from agent.peer_api import PeerApi
 from agent.peering import Peering
 from agent.peers.attest import Attestor
+from agent.peers.compare import Comparer
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
+from agent.readiness.publishing import Published
+from agent.reading_api import readiness_route, reading_app
 from agent.reporting import build_report
-from agent.self_upgrade import Departure
 from agent.service.choose import choose_service
 from agent.service.host import Host
 from agent.store import Store
 from agent.sync import Sync
-from agent.traffic import Traffic
 from agent.trees import Trees
 from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
@@ -44,12 +45,11 @@ from shared.account import Account
 from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock
-from shared.errors import ConflictError, RollcallError, first_known
+from shared.errors import ConflictError, RollcallError
 from shared.http import session
 from shared.listener import Server
 from shared.messages import Message
 from shared.npm import Npm
-from shared.readiness import ReadinessDocument
 from shared.report import NodeReport, RollbackPlan
 from shared.scratch import sweep_scratch
 from shared.tls import server_context
@@ -82,7 +82,7 @@ class Daemon:
         self._tools = config.openclaw.tools(layout, account)
         self._snapshots = Snapshots(Bookmarks(layout.bookmarks), str(layout.home))
         self._installer = make_installer(config, layout, self._tools)
-        self._traffic = Traffic(layout.home / "traffic.json", self._changes.notify)
+        self._balancing = LoadBalancing(config, layout, clock, self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
 
@@ -151,6 +151,15 @@ class Daemon:
             self._fleet.releases,
         )
         self._changes.listen(self._sync.changed)
+        self._hook = FreezeHook(
+            config.hooks,
+            self._trust.name,
+            str(layout.home),
+            Tellings(self._store),
+            self.mesh.open_reds,
+            self._clock,
+        )
+        self._changes.listen(self._hook.changed)
 
     async def _prune(self) -> None:
         await self.keeper.prune()
@@ -219,6 +228,16 @@ class Daemon:
             red_after_s=probes.red_after,
             unknown_after_s=probes.unknown_after,
         )
+        self._comparer = Comparer(
+            self._trust,
+            transport,
+            self._clock,
+            self._alarms,
+            self.monitor.document,
+            lambda: self.conductor.settled,
+            self.monitor.refresh_facts,
+            lasts_s=probes.mismatch_after,
+        )
 
     def _deps(self) -> Deps:
         return Deps(
@@ -235,7 +254,7 @@ class Daemon:
             releases=self._fleet.releases,
             attestors=self._attestor,
             alarm=self._alarms,
-            weight=self._traffic,
+            weight=self._balancing.traffic,
             trees=self._trees,
             snapshots=self._snapshots,
             progress=self._say,
@@ -252,6 +271,7 @@ class Daemon:
                 ("service", self.service.keep()),
                 ("readiness", self.monitor.run()),
                 ("mesh", self._peering.run()),
+                ("compare", self._comparer.run()),
                 ("roster", self._fleet.gossip.run()),
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
@@ -261,6 +281,7 @@ class Daemon:
                 ("sync", self._sync.run()),
                 ("health", self._own.health.run()),
                 ("conductor", self.conductor.run()),
+                ("freeze-hook", self._hook.run()),
                 ("discovery", self._discover(for_peers)),
             ):
                 group.create_task(work, name=name)
@@ -282,9 +303,11 @@ class Daemon:
         """Open all doors; the port that peers dial."""
         peers, api = self._config.peers, self._config.api
         door = PeerApi(
-            self._trust, self.mesh, self._fleet.gossip, self._fleet.releases, self._tell_readiness
+            self._trust, self.mesh, self._fleet.gossip, self._fleet.releases, self.published
         )
-        self._fleet.answers = door.answers
+        self._fleet.links.open(
+            door.answers, on_up=self._peering.link_up, on_lost=self._peering.link_lost
+        )
         for_peers = Server(
             door.application(self._fleet.links.accept),
             peers.host,
@@ -298,6 +321,7 @@ class Daemon:
         self._fleet.door = for_peers
         await self._peering.listen(peers.host, for_peers.port)
         self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
+        self._urls |= await self._balancing.open(self._stack, self.monitor.document)
         await self._open_socket()
         return for_peers.port
 
@@ -324,7 +348,9 @@ class Daemon:
             await discovery.run()
 
     async def _open_socket(self) -> None:
-        runner = web.AppRunner(control_app(self), access_log=None, shutdown_timeout=2)
+        runner = web.AppRunner(
+            control_app(self, readiness_route(self)), access_log=None, shutdown_timeout=2
+        )
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         path = self._layout.socket
@@ -347,14 +373,14 @@ class Daemon:
         self._attestor.heard(message)
         self._changes.notify()
 
-    def document(self) -> ReadinessDocument:
-        return self.monitor.document()
-
-    def _tell_readiness(self, nonce: str | None) -> bytes:
-        return self.document().model_copy(update={"nonce": nonce}).model_dump_json().encode()
+    def published(self) -> Published:
+        return self.monitor.published()
 
     def weight(self) -> int:
-        return self._traffic.get()
+        return self._balancing.traffic.get()
+
+    def told_readiness(self, address: str | None, told: str) -> None:
+        self._balancing.told_readiness(address, told)
 
     async def report(self) -> NodeReport:
         return build_report(
@@ -367,9 +393,10 @@ class Daemon:
             waiting=self.conductor.waiting,
             urls=self._urls,
             broadcasts=await self.mesh.recent_broadcasts(),
-            alerts=[*self._fleet.alerts, *self._sync.alerts],
+            alerts=[*self._fleet.alerts, *self._sync.alerts, *self._hook.alerts],
             certificate_expires=self._fleet.renewal.expires,
             standing=self._upgrading.outlook.now,
+            balancers=self._balancing.askers.seen(),
         )
 
     async def roll_back(self, reason: str) -> NodeReport:
@@ -394,27 +421,3 @@ class Daemon:
         for red in self.mesh.own_reds():
             await self.mesh.broadcast(red.payload.body)
         return keyid
-
-
-async def run_until_signal(
-    daemon: Daemon, on_ready: Callable[[dict[str, str]], None] = lambda urls: None
-) -> None:
-    """SIGTERM and SIGINT stop the agent in order, and so does its own departure for another version; its
-    gateway stays up for the next one."""
-    loop = asyncio.get_running_loop()
-    work = asyncio.create_task(_live(daemon, on_ready), name="agent")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        try:
-            await work
-        except BaseExceptionGroup as group:
-            if group.subgroup(Departure) is not None:
-                return
-            known = first_known(group)
-            raise known if known is not None else group from group
-
-
-async def _live(daemon: Daemon, on_ready: Callable[[dict[str, str]], None]) -> None:
-    async with daemon:
-        await daemon.run(on_ready)

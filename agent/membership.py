@@ -4,7 +4,6 @@ certificate, and the roster that peers hand on. A change of one renews the other
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -13,14 +12,12 @@ from agent.dialler import Dialler
 from agent.layout import Layout
 from agent.peers.directory import Directory
 from agent.peers.gossip import Gossip
-from agent.peers.link import Answer
 from agent.peers.links import Links
 from agent.peers.transport import Transport
 from agent.releases import Releases, Source
 from agent.renewal import Renewal
 from agent.trust import Trust
 from shared.clock import Clock
-from shared.errors import UnavailableError
 from shared.fleet import FleetDocument
 from shared.listener import Server
 from shared.tls import server_context
@@ -45,15 +42,7 @@ class Membership:
         self._layout, self._trust, self._directory = layout, trust, directory
         self._dialler = Dialler(layout.tls)
         self.coordinator = Coordinator(self._dialler, trust.identity.url)
-        self.links = Links(
-            trust,
-            directory,
-            self._dialler,
-            clock,
-            lambda peer: self.answers(peer),
-            on_up=lambda peer: self.on_up(peer),
-            on_lost=lambda peer: self.on_lost(peer),
-        )
+        self.links = Links(trust, directory, self._dialler, clock)
         self.transport = Transport(directory, self._dialler, self.links.get)
         tuf = TufClient(layout.tuf)
         self.releases = Releases(tuf, self.coordinator, self._sources, clock, self._take_fleet)
@@ -62,9 +51,6 @@ class Membership:
             trust, self.transport, clock, self._fetch_from, every_s=compare_every_s
         )
         self.door: Server | None = None
-        self.answers: Callable[[str], Answer] = _no_door
-        self.on_up: Callable[[str], None] = lambda peer: None
-        self.on_lost: Callable[[str], None] = lambda peer: None
 
     async def open(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self._dialler.close)
@@ -97,7 +83,3 @@ class Membership:
         self.links.renew()
         if self.door is not None:
             self.door.renew(server_context(self._layout.tls, require_client=True))
-
-
-def _no_door(peer: str) -> Answer:
-    raise UnavailableError(f"{peer} is answered once the door for peers is open")

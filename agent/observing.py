@@ -31,7 +31,7 @@ class Observing:
         self.history = History()
         self.monitor = Monitor(
             node,
-            make_probes(config, layout, gateway, installer, service.alive),
+            make_probes(config, layout, gateway, installer, service.alive, clock),
             clock,
             changes.notify,
             history=self.history,

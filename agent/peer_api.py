@@ -8,15 +8,17 @@ from typing import Protocol
 
 from aiohttp import web
 
-from agent.api import read_nonce
 from agent.peers.link import Answer
 from agent.peers.links import PATH as LINK
+from agent.readiness.publishing import Published
+from agent.reading_api import MAX_NONCE
 from agent.trust import Trust
-from shared.errors import NotFoundError, TooLargeError, UntrustedError
+from shared.errors import BadInputError, NotFoundError, TooLargeError, UntrustedError
 from shared.http import Speaker, application, caller, read_body
 from shared.messages import MAX_MESSAGE_BYTES
 from shared.metadata import SERVED
 from shared.protocol import SPOKEN, ProtocolRange
+from shared.readiness import SeenReadiness
 from shared.roster import MAX_ROSTER_BYTES
 from shared.wire import Wire
 
@@ -54,10 +56,9 @@ class PeerApi:
         messages: Messages,
         rosters: Rosters,
         repository: Repository,
-        readiness: Callable[[str | None], bytes],
+        readiness: Callable[[], Published],
         speaks: ProtocolRange = SPOKEN,
     ) -> None:
-        """`readiness` is this node's document for a nonce."""
         self._trust, self._messages, self._readiness = trust, messages, readiness
         self._speaker = Speaker(f"the agent of {trust.name}", speaks)
         self._rosters, self._repository = rosters, repository
@@ -68,6 +69,7 @@ class PeerApi:
             ("GET", "/v1/peer/roster"): (self._roster, 0),
             ("POST", "/v1/peer/roster"): (self._take_roster, MAX_ROSTER_BYTES),
             ("GET", "/v1/readiness"): (self._show_readiness, 0),
+            ("GET", "/v1/peer/readiness"): (self._show_changed, 0),
         }
 
     def application(
@@ -134,7 +136,19 @@ class PeerApi:
         return (await self._rosters.receive(peer, body)).model_dump_json().encode()
 
     async def _show_readiness(self, _: str, params: Mapping[str, str], __: bytes) -> bytes:
-        return self._readiness(read_nonce(params))
+        """For a question of its own: the nonce shows that the document was made after it."""
+        nonce = params.get("nonce")
+        if nonce is not None and len(nonce) > MAX_NONCE:
+            raise BadInputError(f"a nonce has at most {MAX_NONCE} characters")
+        document = self._readiness().document
+        return document.model_copy(update={"nonce": nonce}).model_dump_json().encode()
+
+    async def _show_changed(self, _: str, params: Mapping[str, str], __: bytes) -> bytes:
+        """For who asks again and again: only what it does not know yet."""
+        published = self._readiness()
+        same = params.get("known") == published.tag
+        seen = SeenReadiness(tag=published.tag, document=None if same else published.document)
+        return seen.model_dump_json().encode()
 
     async def _tuf(self, _: str, params: Mapping[str, str], __: bytes) -> bytes:
         """The TUF repository as this node has verified it, for a peer that cannot reach the coordinator."""

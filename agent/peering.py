@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+import structlog
+
 from agent.config import PeerConfig
 from agent.peers.datagrams import Datagrams
 from agent.peers.directory import Directory
@@ -21,6 +23,8 @@ from agent.trust import Trust
 from shared.clock import Clock
 from shared.messages import Message
 from shared.ratelimit import RateLimit
+
+log = structlog.get_logger()
 
 BAD_DATAGRAMS = 64
 BAD_WINDOW_S = 60.0
@@ -75,6 +79,13 @@ class Peering:
     async def listen(self, host: str, port: int) -> None:
         """For datagrams, beside the door of this number."""
         await self._datagrams.open(host, port)
+
+    def link_up(self, peer: str) -> None:
+        """What waits for this peer can go now."""
+        self._outbox.nudge(peer)
+
+    def link_lost(self, peer: str) -> None:
+        log.info("link lost", peer=peer)
 
     async def run(self) -> None:
         """Deliver to every peer of the roster, and compare notes with each, for ever."""

@@ -14,6 +14,7 @@ from shared.messages import Message
 from shared.protocol import SPOKEN
 from shared.readiness import ReadinessDocument
 from shared.report import (
+    Asker,
     Broadcast,
     Loss,
     NodeReport,
@@ -45,6 +46,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     alerts: list[str],
     certificate_expires: float | None,
     standing: Standing | None,
+    balancers: list[Asker],
 ) -> NodeReport:
     compared = document.comparable
     return NodeReport(
@@ -72,6 +74,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         roster_epoch=trust.roster.epoch,
         certificate_expires=certificate_expires,
         standing=standing,
+        balancers=balancers,
     )
 
 

@@ -1,4 +1,4 @@
-"""The share of traffic this node asks for; load balancers read it as ready or not ready."""
+"""The share of traffic this node asks for; load balancers read it as a weight, or as ready or not ready."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 from pydantic import Field
 
+from agent.balancers import Balancers
+from shared.clock import Clock
 from shared.durable import write_durable
 from shared.errors import BadInputError
 from shared.wire import Wire
 
 FULL = 100
+
+log = structlog.get_logger()
 
 
 class _Stored(Wire):
@@ -23,11 +28,19 @@ class _Stored(Wire):
 class Traffic:
     """Implements Weight: durable, so that a node that was drained stays drained over a restart."""
 
-    def __init__(self, path: Path, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, on_change: Callable[[], None], balancers: Balancers, clock: Clock
+    ) -> None:
         self._path, self._on_change = path, on_change
+        self._balancers, self._clock = balancers, clock
+        self._since = clock.monotonic()
+        """Since when it has been what it is; of an earlier agent only that it was."""
         try:
             self._percent = _Stored.from_bytes(path.read_bytes()).percent
-        except (FileNotFoundError, BadInputError):
+        except FileNotFoundError:
+            self._percent = FULL
+        except BadInputError as error:
+            log.warning("the traffic weight is taken as full", file=str(path), reason=str(error))
             self._percent = FULL
 
     def get(self) -> int:
@@ -36,5 +49,12 @@ class Traffic:
     async def set(self, percent: int) -> None:
         stored = _Stored(percent=percent)
         await asyncio.to_thread(write_durable, self._path, stored.canonical())
-        self._percent = percent
+        if percent != self._percent:
+            self._percent, self._since = percent, self._clock.monotonic()
         self._on_change()
+
+    async def leave(self) -> list[str]:
+        """Weight 0, and every load balancer that has asked lately has been told so. Returns those that did not
+        ask again in time."""
+        await self.set(0)
+        return await self._balancers.until_told(self._since)

@@ -56,22 +56,24 @@ async def run_command(
     cwd: Path | None = None,
     max_output: int = MAX_OUTPUT,
     account: Account | None = None,
+    stdin: bytes = b"",
 ) -> Output:
     """Run to the end or to the deadline; then the whole process group is killed (fault 4).
 
-    The child leads its own session, reads from /dev/null, and runs as `account` if one is named, which
+    The child leads its own session, reads `stdin` to its end, and runs as `account` if one is named, which
     only root may do. Raises CommandError when it cannot be
     started or prints more than `max_output` bytes.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    process = await _start(argv, env, cwd, account)
+    process = await _start(argv, env, cwd, account, fed=bool(stdin))
     if process.stdout is None or process.stderr is None:
         raise CommandError(f"cannot read what {argv[0]} prints")
     streams = (process.stdout, process.stderr)
     try:
         async with asyncio.timeout(timeout_s):
-            stdout, stderr = await asyncio.gather(*(_read(each, max_output) for each in streams))
+            reading = asyncio.gather(*(_read(each, max_output) for each in streams))
+            (stdout, stderr), _ = await asyncio.gather(reading, _feed(process.stdin, stdin))
             code: int | None = await process.wait()
     except TimeoutError:
         stdout = stderr = b""
@@ -85,12 +87,17 @@ async def run_command(
 
 
 async def _start(
-    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, account: Account | None
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path | None,
+    account: Account | None,
+    *,
+    fed: bool,
 ) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if fed else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=dict(env),
@@ -108,6 +115,16 @@ def _close(process: asyncio.subprocess.Process) -> None:
     transport = getattr(process, "_transport", None)
     if transport is not None:
         transport.close()
+
+
+async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
+    """A child need not read what it is given."""
+    if stream is None:
+        return
+    with contextlib.suppress(ConnectionError):
+        stream.write(data)
+        await stream.drain()
+    stream.close()
 
 
 async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:

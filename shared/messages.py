@@ -31,6 +31,8 @@ class RedKind(StrEnum):
     JOURNAL = "journal"
     AGENT_FAILED = "agent-failed"
     """A new version of the agent did not work, and the old one runs again."""
+    MISMATCH = "mismatch"
+    """Green by itself, and not what most nodes on its release are."""
 
 
 class Verdict(StrEnum):

@@ -102,6 +102,15 @@ class Standing(Wire):
     at: float
 
 
+class Asker(Wire):
+    """Somebody who asks this node again and again how it is: a load balancer. `told` is the last answer."""
+
+    address: Annotated[str, StringConstraints(max_length=64)]
+    via: Annotated[str, StringConstraints(max_length=32)]
+    asked: float
+    told: Reason = ""
+
+
 class NodeReport(Wire):
     node: NodeName
     agent_version: VersionWord
@@ -126,6 +135,8 @@ class NodeReport(Wire):
     roster_epoch: int = 0
     certificate_expires: float | None = None
     standing: Standing | None = None
+    balancers: Annotated[list[Asker], Field(max_length=64)] = []
+    """Who asked in the last minute whether to send traffic here."""
 
 
 class Target(Wire):

@@ -9,10 +9,9 @@ import typer
 
 from agent.cli.options import DEFAULT_HOME, HomeOption, JsonOption
 from agent.cli.parts import ask_agent, make_daemon
-from agent.cli.shown import describe, value_of
+from agent.cli.shown import describe, describe_document
 from agent.layout import Layout
 from shared.errors import UsageError
-from shared.readiness import ReadinessDocument
 from shared.report import NodeReport
 from shared.roster import Role
 from shared.terminal import print_json, run_async, say
@@ -59,7 +58,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Announce readiness as JSON.")] = False,
 ) -> None:
     """Run the agent until it is told to stop. Its gateway stays up when it goes."""
-    from agent.daemon import run_until_signal
+    from agent.running import run_until_signal
     from shared import logs
 
     daemon = make_daemon(home)
@@ -86,18 +85,34 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 
 
 @app.command()
-def readiness(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the merged readiness document. Exit code 1 unless it is green."""
-    from shared.messages import Verdict
+def readiness(
+    home: HomeOption = DEFAULT_HOME,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="With --json the evidence, too: the bytes of each probe."),
+    ] = False,
+    exclude: Annotated[
+        list[str], typer.Option(help="A check that the verdict shall leave out. Repeatable.")
+    ] = [],  # noqa: B006 - typer reads it and never changes it
+    as_json: JsonOption = False,
+) -> None:
+    """Show the merged readiness document. Exit code 1 unless it is green.
 
-    document = ReadinessDocument.from_bytes(ask_agent(home, "GET", "/v1/readiness"))
+    With --verbose --json it is what `rollcall readiness verify` and `rollcall readiness diff` take.
+    """
+    from urllib.parse import urlencode
+
+    from shared.messages import Verdict
+    from shared.readiness import MAX_DOCUMENT_BYTES, read_document
+
+    words = [("exclude", name) for name in exclude] + ([("verbose", "1")] if verbose else [])
+    path = f"/v1/readiness?{urlencode(words)}" if words else "/v1/readiness"
+    _, document = read_document(ask_agent(home, "GET", path, max_answer=MAX_DOCUMENT_BYTES))
     if as_json:
         print_json(document.model_dump(mode="json"))
     else:
-        sys.stdout.write(f"{document.node} is {document.status}\n")
-        for check in document.checks:
-            sys.stdout.write(f"  {check.status:8}{check.id:10}{check.reason or value_of(check)}\n")
-        sys.stdout.write(f"  ready_probe_sha256 {document.ready_probe_sha256}\n")
+        for line in describe_document(document, verbose=verbose):
+            sys.stdout.write(line + "\n")
     if document.status is not Verdict.GREEN:
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.layout import Layout
+from shared.canonical import MAX_JSON_BYTES
 from shared.errors import ConfigError, RollcallError, UnavailableError
 from shared.terminal import run_async, say
 
@@ -30,7 +31,12 @@ def make_daemon(home: Path) -> Any:
 
 
 def ask_agent(
-    home: Path, method: str, path: str, body: bytes | None = None, timeout_s: float = 10
+    home: Path,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    timeout_s: float = 10,
+    max_answer: int = MAX_JSON_BYTES,
 ) -> bytes:
     """One request to the running agent's socket. Raises UnavailableError when there is none."""
     socket = Layout(home).socket
@@ -43,7 +49,7 @@ def ask_agent(
         raise UnavailableError(
             f"no agent is running in {home}", remedy="start it with: rollcall-agent run"
         )
-    return asyncio.run(_ask(socket, method, path, body, timeout_s))
+    return asyncio.run(_ask(socket, method, path, body, timeout_s, max_answer))
 
 
 def ask_or_be(
@@ -74,8 +80,18 @@ def ask_or_be(
     return run_async(be())
 
 
-async def _ask(socket: Path, method: str, path: str, body: bytes | None, timeout_s: float) -> bytes:
+async def _ask(
+    socket: Path,
+    method: str,
+    path: str,
+    body: bytes | None,
+    timeout_s: float,
+    max_answer: int = MAX_JSON_BYTES,
+) -> bytes:
     from shared.http import call, session
 
+    url = f"http://agent{path}"
     async with session(unix_socket=socket) as client:
-        return await call(client, method, f"http://agent{path}", data=body, timeout_s=timeout_s)
+        return await call(
+            client, method, url, data=body, timeout_s=timeout_s, max_answer=max_answer
+        )

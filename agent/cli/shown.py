@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from shared.readiness import Check
-from shared.report import NodeReport, UpgradeReport
+from datetime import datetime
+
+from shared.readiness import Check, ReadinessDocument
+from shared.report import Asker, NodeReport, UpgradeReport
 
 
 def value_of(check: Check) -> str:
@@ -12,6 +14,35 @@ def value_of(check: Check) -> str:
     if isinstance(check.observed, float):
         return f"{check.observed:g} {check.unit or ''}".rstrip()
     return str(check.observed or "")
+
+
+def describe_document(document: ReadinessDocument, *, verbose: bool) -> list[str]:
+    """A line a check; `verbose` adds when it was read, its limit, and the size of its evidence."""
+    lines = [f"{document.node} is {document.status}"]
+    width = max((len(check.id) for check in document.checks), default=0) + 2
+    for check in document.checks:
+        left_out = " (left out of the verdict)" if check.id in document.excluded else ""
+        said = check.reason or value_of(check)
+        lines.append(f"  {check.status:8}{check.id:{width}}{said}{left_out}".rstrip())
+        if verbose:
+            lines += [f"{'':{width + 10}}{detail}" for detail in _details(check, document)]
+    lines.append(f"  ready_probe_sha256 {document.ready_probe_sha256}")
+    if verbose:
+        lines.append(f"  evidence_sha256    {document.evidence_sha256}")
+    return lines
+
+
+def _details(check: Check, document: ReadinessDocument) -> list[str]:
+    parts = []
+    if check.reason and check.observed is not None:
+        parts.append(value_of(check))
+    if check.limit is not None:
+        parts.append(f"limit {value_of(check.model_copy(update={'observed': check.limit}))}")
+    if check.age_s is not None:
+        parts.append(f"read {check.age_s:g} s ago")
+    if document.evidence is not None and (text := document.evidence.get(check.id)):
+        parts.append(f"{len(text) * 3 // 4 - text.count('=')} bytes of evidence")
+    return [", ".join(parts)] if parts else []
 
 
 def describe(report: NodeReport) -> list[str]:
@@ -31,8 +62,14 @@ def describe(report: NodeReport) -> list[str]:
     lines += [f"  alert     {alert}" for alert in report.alerts]
     lines += [f"  red       {red}" for red in report.open_reds]
     lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]
+    lines += [f"  asked by  {_asker(each)}" for each in report.balancers]
     lines += [f"  dropped   {count} ({reason})" for reason, count in report.dropped.items()]
     return lines
+
+
+def _asker(asker: Asker) -> str:
+    at = datetime.fromtimestamp(asker.asked).astimezone().strftime("%H:%M:%S")
+    return f"{asker.address} ({asker.via}), last at {at}, told {asker.told!r}"
 
 
 def _way_back(upgrade: UpgradeReport) -> list[str]:

@@ -3,16 +3,23 @@
 The only form that is ever run is `doctor --lint --json`: it exists from 2026.5.28 on and repairs
 nothing. Older releases have no read-only Doctor; there the answer is unknown, never green, because
 plain `doctor` writes. The exit code alone decides nothing.
+
+A tenant is a profile of OpenClaw with a state of its own, `~/.openclaw-NAME` (OPENCLAW.md, 2). Each gets a Doctor,
+one after the other. A profile that does not exist would only get warnings, so its folder is looked for first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from agent.openclaw.cli import OpenClaw, first_object
 from shared.command import Output
-from shared.errors import CommandError
+from shared.errors import CommandError, UntrustedError
 from shared.readiness import CheckStatus, DoctorItem
+from shared.untrusted import Folder
 
 LINT = ("doctor", "--lint", "--json")
 MIN_CHECKS = 20
@@ -35,11 +42,56 @@ class DoctorReading:
     raw: bytes
 
 
-async def run_doctor(openclaw: OpenClaw, *, timeout_s: float) -> DoctorReading:
+async def run_doctor(
+    openclaw: OpenClaw, *, timeout_s: float, tenant: str = DEFAULT_TENANT
+) -> DoctorReading:
+    """Of one tenant; its state must exist."""
+    profile = () if tenant == DEFAULT_TENANT else ("--profile", tenant)
     try:
-        return judge(await openclaw.run(*LINT, timeout_s=timeout_s))
+        output = await openclaw.run(*profile, *LINT, timeout_s=timeout_s)
+        return judge(output, tenant=tenant)
     except CommandError as error:
         return _unknown(error.message, b"")
+
+
+async def run_doctors(
+    openclaw: OpenClaw, tenants: Sequence[str], *, timeout_s: float
+) -> DoctorReading:
+    """Of the gateway's own state and of each tenant's, as one reading; `timeout_s` is for each."""
+    readings = [await run_doctor(openclaw, timeout_s=timeout_s)]
+    for tenant in tenants:
+        missing = await asyncio.to_thread(_missing, openclaw.home / f".openclaw-{tenant}")
+        if missing:
+            reading = _unknown(f"{missing}; correct gateway.tenants in agent.toml", b"")
+        else:
+            reading = await run_doctor(openclaw, timeout_s=timeout_s, tenant=tenant)
+        reason = f"tenant {tenant}: {reading.reason}" if reading.reason else ""
+        readings.append(replace(reading, reason=reason))
+    return _together(readings)
+
+
+def _together(readings: list[DoctorReading]) -> DoctorReading:
+    """The worst of them; a failure is worse than not to know."""
+    ranked = (CheckStatus.FAIL, CheckStatus.UNKNOWN, CheckStatus.PASS)
+    worst = min((each.status for each in readings), key=ranked.index)
+    reasons = [each.reason for each in readings if each.status is worst and each.reason]
+    items = tuple(item for each in readings for item in each.items)
+    return DoctorReading(
+        worst, "; ".join(reasons), items, b"\0".join(each.raw for each in readings)
+    )
+
+
+def _missing(state: Path) -> str | None:
+    """Why this is no state of a tenant. Blocking."""
+    try:
+        with Folder.guarded(state):
+            return None
+    except FileNotFoundError:
+        return f"{state} does not exist"
+    except UntrustedError as error:
+        return error.message
+    except OSError as error:
+        return f"{state} cannot be read: {error.strerror}"
 
 
 async def fix(openclaw: OpenClaw, *, timeout_s: float) -> int:

@@ -1,7 +1,10 @@
-"""A running gateway, asked over loopback HTTP where that is possible and through its CLI where not."""
+"""A running gateway, asked over loopback: HTTP where that answers it, else its WebSocket, else its CLI."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from agent.openclaw.cli import OpenClaw
+from agent.openclaw.rpc import Answer, RefusedError, Rpc
 from shared.canonical import parse_json
 from shared.errors import BadInputError, CommandError
 
@@ -34,25 +38,41 @@ class GateReading:
 
 @dataclass(frozen=True)
 class QueueReading:
-    """`gateway.restart.preflight`: what a restart now would interrupt."""
+    """`gateway.restart.preflight`: what a restart now would interrupt.
+
+    `depth` is how many operations are queued or in hand. `active` adds turns, tasks and requests to them: one
+    turn counts about four times there. `raw` is without `blockers`, which quote what people have asked for.
+    """
 
     safe: bool
+    depth: int
     active: int
     blockers: tuple[str, ...]
     raw: bytes
 
 
 class Gateway:
-    """Reads only. One instance per node; `openclaw` names the tree
-    whose CLI talks to it."""
+    """Reads only. One instance per node; `openclaw` names the tree whose CLI talks to it, and the state that
+    has its token."""
 
-    def __init__(self, client: aiohttp.ClientSession, port: int) -> None:
-        self._client, self.port = client, port
+    def __init__(
+        self,
+        client: aiohttp.ClientSession,
+        port: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client, self.port = client, port
         self._base = f"http://127.0.0.1:{port}"
+        self._rpc = Rpc(client, port, monotonic)
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether calls cost milliseconds. They are seconds of CPU where the gateway lets only its CLI in."""
+        return not self._rpc.refused
 
     def at(self, port: int) -> Gateway:
         """Another gateway of this host."""
-        return Gateway(self._client, port)
+        return Gateway(self.client, port)
 
     async def readyz(self) -> GateReading:
         """Unknown paths answer 200 with HTML, so only a JSON object of the known form counts."""
@@ -60,11 +80,15 @@ class Gateway:
             status, kind, raw = await self._get("/readyz")
         except aiohttp.ClientConnectorError:
             return GateReading(Gate.DOWN, "nothing listens on the gateway's port")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return GateReading(Gate.STRANGE, f"/readyz: {type(error).__name__}")
+        except TimeoutError:
+            hangs = f"the gateway does not answer in {HTTP_TIMEOUT_S:.0f} s: it hangs or is stopped"
+            return GateReading(Gate.STRANGE, hangs)
+        except (aiohttp.ClientError, OSError) as error:
+            return GateReading(Gate.STRANGE, f"/readyz breaks off: {type(error).__name__}")
         value = _object(kind, raw)
         if value is None or not isinstance(value.get("ready"), bool):
-            return GateReading(Gate.STRANGE, f"/readyz answered {status} {kind}", raw=raw)
+            other = f"what answers on the gateway's port is no OpenClaw: {status} {kind}"
+            return GateReading(Gate.STRANGE, other, raw=raw)
         loop = value.get("eventLoop") or {}
         p99 = loop.get("delayP99Ms") if isinstance(loop, dict) else None
         p99 = float(p99) if isinstance(p99, int | float) else None
@@ -90,9 +114,13 @@ class Gateway:
         if version is not None:
             return version
         try:
-            _, value = await openclaw.run_json(
-                "gateway", "call", "status", "--json", timeout_s=CALL_TIMEOUT_S
-            )
+            return await self._rpc.version(openclaw.state)
+        except RefusedError:
+            pass
+        except CommandError:
+            return None
+        try:
+            value = (await self._through_cli(openclaw, "status", {})).value
         except CommandError:
             return None
         version = value.get("runtimeVersion")
@@ -100,33 +128,44 @@ class Gateway:
 
     async def queue(self, openclaw: OpenClaw) -> QueueReading:
         """Raises CommandError when the gateway does not answer or answers in another form."""
-        output, value = await openclaw.run_json(
-            "gateway", "call", "gateway.restart.preflight", "--json", timeout_s=CALL_TIMEOUT_S
-        )
-        counts = value.get("counts")
-        if not isinstance(value.get("safe"), bool) or not isinstance(counts, dict):
-            raise CommandError(f"the gateway's queue cannot be read: {output.last_line()}")
-        blockers = tuple(
-            str(each.get("message", each.get("kind")))
-            for each in value.get("blockers", [])
-            if isinstance(each, dict)
-        )
-        return QueueReading(
-            value["safe"], int(counts.get("totalActive", 0)), blockers, output.stdout
-        )
+        answer = await self.call(openclaw, "gateway.restart.preflight")
+        value = answer.value
+        safe, counts = value.get("safe"), value.get("counts")
+        found = counts if isinstance(counts, dict) else {}
+        depth, active = found.get("queueSize"), found.get("totalActive")
+        if type(safe) is not bool or type(depth) is not int or type(active) is not int:
+            raise CommandError("the gateway's queue has an unknown form")
+        raw = json.dumps({"safe": safe, "counts": counts}, sort_keys=True).encode()
+        return QueueReading(safe, depth, active, _messages(value), raw)
 
     async def health(self, openclaw: OpenClaw) -> tuple[dict[str, Any], bytes]:
         """Plugins, channels and delivery queues. Raises CommandError like `queue`."""
-        output, value = await openclaw.run_json(
-            "gateway", "call", "health", "--json", timeout_s=CALL_TIMEOUT_S
-        )
-        if value.get("ok") is not True:
-            raise CommandError(f"the gateway's health cannot be read: {output.last_line()}")
-        return value, output.stdout
+        answer = await self.call(openclaw, "health")
+        if answer.value.get("ok") is not True:
+            raise CommandError("the gateway's health has an unknown form")
+        return answer.value, answer.raw
+
+    async def call(
+        self, openclaw: OpenClaw, method: str, params: dict[str, Any] | None = None
+    ) -> Answer:
+        """One request that changes nothing. Raises CommandError when it does not come to an answer."""
+        try:
+            return await self._rpc.call(openclaw.state, method, params)
+        except RefusedError:
+            return await self._through_cli(openclaw, method, params or {})
+
+    async def _through_cli(self, openclaw: OpenClaw, method: str, params: dict[str, Any]) -> Answer:
+        words = ["gateway", "call", method, "--params", json.dumps(params), "--json"]
+        output, value = await openclaw.run_json(*words, timeout_s=CALL_TIMEOUT_S)
+        if output.code != 0:
+            about = value.get("error")
+            said = about.get("message") if isinstance(about, dict) else None
+            raise CommandError(f"the gateway refuses {method}: {said or output.last_line()}")
+        return Answer(value, output.stdout)
 
     async def _get(self, path: str) -> tuple[int, str, bytes]:
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
-        async with self._client.get(
+        async with self.client.get(
             self._base + path, timeout=timeout, allow_redirects=False
         ) as response:
             raw = await response.content.read(1 << 16)
@@ -154,17 +193,22 @@ async def suspend(openclaw: OpenClaw, request: str, *, wait_s: float) -> Suspens
     )
     if value.get("status") == "ready":
         return Suspension(str(value.get("suspensionId")), ())
-    blockers = tuple(
-        str(each.get("message", each.get("kind")))
-        for each in value.get("blockers", [])
-        if isinstance(each, dict)
-    )
-    return Suspension(None, blockers or ("the gateway did not say why",))
+    return Suspension(None, _messages(value) or ("the gateway did not say why",))
 
 
 async def resume(openclaw: OpenClaw, suspension: str) -> None:
     """Open it again; nothing where it was not suspended."""
     await openclaw.run_json("gateway", "resume", suspension, "--json", timeout_s=CALL_TIMEOUT_S)
+
+
+def _messages(value: dict[str, Any]) -> tuple[str, ...]:
+    """What is in the way, in the gateway's words."""
+    listed = value.get("blockers")
+    return tuple(
+        str(each.get("message", each.get("kind")))
+        for each in (listed if isinstance(listed, list) else [])
+        if isinstance(each, dict)
+    )
 
 
 def _object(kind: str, raw: bytes) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from agent.openclaw.cli import OpenClaw
 from agent.openclaw.installed import check_installed
 from agent.openclaw.registry import aimed_at_lock
 from agent.openclaw.tarballs import read_tarball
-from agent.openclaw.tree import LOCK, read_in
+from agent.openclaw.tree import LOCK, MANIFEST, read_in
 from shared.archive import file_digests, read_json_file
 from shared.errors import BadInputError, CommandError, UntrustedError
 from shared.failpoint import fail_point
@@ -27,7 +27,6 @@ from shared.lock import LockedPackage, parse_lock
 from shared.release import Release
 
 QUERY_TIMEOUT_S = 120.0
-MANIFEST = "openclaw.plugin.json"
 CONSENT = "--accept-capabilities"
 """Who signed the release has consented. Releases of OpenClaw that do not ask lack the option."""
 

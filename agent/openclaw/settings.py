@@ -24,15 +24,21 @@ RELEASE_PLACE = "${release}"
 def read_settings(state: Path) -> dict[str, Any]:
     """Raises BadInputError when the file is missing or is not an object, UntrustedError when it or its
     folder is a link."""
-    path = state / CONFIG
+    return parse_settings(read_raw(state), state)
+
+
+def read_raw(state: Path) -> bytes:
+    """The configuration as it lies there. Raises like `read_settings`."""
     try:
         with Folder.guarded(state) as folder:
-            return _parse(folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES), path)
+            return folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES)
     except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
+        raise BadInputError(f"{state / CONFIG} cannot be read: {error.strerror}") from error
 
 
-def _parse(raw: bytes, path: Path) -> dict[str, Any]:
+def parse_settings(raw: bytes, state: Path) -> dict[str, Any]:
+    """`raw` is the configuration of `state`. Raises BadInputError."""
+    path = state / CONFIG
     try:
         text = raw.decode("utf-8")
         try:
@@ -62,7 +68,7 @@ def apply_overlays(state: Path, overlays: list[dict[str, Any]], tree: Path) -> N
     if not overlays:
         return
     with Folder.guarded(state) as folder:
-        settings: Any = _parse(folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES), state / CONFIG)
+        settings: Any = parse_settings(folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES), state)
         for overlay in overlays:
             settings = merge_patch(settings, _placed(overlay, tree))
         folder.replace(CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
@@ -78,7 +84,7 @@ def rewrite_settings(state: Path, patch: dict[str, Any], moved: dict[str, str]) 
     """For a copy of a state: merge `patch`, and let what points into a folder of `moved` point to where
     that folder has gone."""
     with Folder.guarded(state) as folder:
-        settings = _parse(folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES), state / CONFIG)
+        settings = parse_settings(folder.read(CONFIG, max_bytes=MAX_CONFIG_BYTES), state)
         settings = _moved(merge_patch(settings, patch), moved)
         folder.replace(CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ LOCK = "openclaw.lock"
 MODULES = "node_modules"
 SPACE_FACTOR = 2.5
 PLUGINS = "plugins"
+MANIFEST = "openclaw.plugin.json"
 MAX_READ = 16 << 20
 """Of one file of a tree that is parsed: the lock is the largest."""
 
@@ -186,6 +188,19 @@ def _plugin_version(tree: Path, name: str) -> str | None:
     """Beside the lock, where the packages themselves are not the agent's to keep."""
     beside = package_field(tree, f"{PLUGINS}/{name}", "version")
     return beside or package_field(tree, f"node_modules/{name}", "version")
+
+
+def plugin_ids(tree: Path) -> set[str]:
+    """What OpenClaw calls the plugins of a tree's release, as far as their packages lie in it. Blocking."""
+    seal = read_seal(tree)
+    found = set()
+    for name in seal.plugins if seal is not None else []:
+        for place in (PLUGINS, MODULES):
+            with contextlib.suppress(OSError, BadInputError, UntrustedError):
+                about = parse_json(read_in(tree, f"{place}/{name}/{MANIFEST}"), max_depth=64)
+                if isinstance(about, dict) and isinstance(about.get("id"), str):
+                    found.add(about["id"])
+    return found
 
 
 def config_schema(tree: Path) -> str:

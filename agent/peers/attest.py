@@ -15,6 +15,7 @@ from agent.peers.transport import Transport
 from agent.store import Store
 from agent.trust import Trust
 from shared.clock import Clock, wait_at_most
+from shared.comparing import mismatch
 from shared.errors import RollcallError, UntrustedError
 from shared.messages import Attestation, Message, Proven, Verdict, open_message
 from shared.readiness import ReadinessDocument
@@ -32,7 +33,7 @@ def judge_claim(
     claim: Proven, release: Release, seen: ReadinessDocument, own: ReadinessDocument
 ) -> tuple[Verdict, str]:
     """What a peer's document is worth: fresh, green, on the signed release, with the hash it claimed,
-    and equal to this node's own hash where both run that release."""
+    and what this node is where both run that release."""
     compared = seen.comparable
     if seen.nonce != claim.nonce:
         return Verdict.UNKNOWN, "its document does not answer this question"
@@ -54,8 +55,9 @@ def judge_claim(
     if seen.ready_probe_sha256 != claim.ready_probe_sha256:
         return Verdict.RED, "its hash is not the one it claimed"
     same_release = own.status is Verdict.GREEN and own.comparable.release == release.id
-    if same_release and own.ready_probe_sha256 != seen.ready_probe_sha256:
-        return Verdict.RED, "its hash differs from this node's on the same release"
+    if same_release and (found := mismatch(seen, own, (seen.node, own.node))):
+        words = "; ".join(each.words for each in found)
+        return Verdict.RED, short(f"it differs from {own.node} on the same release: {words}")
     return Verdict.GREEN, ""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import aiohttp
 import structlog
@@ -95,6 +95,7 @@ class Link:
         self._number += 1
         number = self._number
         head = Head(ask=number, method=method, path=path, params=dict(params or {}))
+        future: asyncio.Future[tuple[Head, bytes]]
         future = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout_s):
@@ -161,9 +162,9 @@ class Link:
     async def retire(self) -> None:
         """What was asked is still answered; then it ends."""
         self.retiring = True
-        ends = asyncio.get_running_loop().time() + DRAIN_S
-        while (self._asked or self._answering) and asyncio.get_running_loop().time() < ends:
-            await asyncio.sleep(0.05)
+        unanswered: list[asyncio.Future[Any]] = [*self._asked.values(), *self._answering]
+        if unanswered:
+            await asyncio.wait(unanswered, timeout=DRAIN_S)
         await self.end()
 
     async def end(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import cast
 
@@ -17,7 +16,6 @@ from agent.peers.link import HEARTBEAT_S, MAX_FRAME, Answer, Link, Socket
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.clock import Clock, wait_at_most
-from shared.errors import UnavailableError
 from shared.roster import tls_name
 
 log = structlog.get_logger()
@@ -31,26 +29,25 @@ COURTESY_S = 0.5
 
 
 class Links:
-    """`answer` is what peers may ask. `on_up` and `on_lost` are told a peer's name."""
+    """Nothing is dialled or accepted before `open` has said what peers may ask."""
 
-    def __init__(
+    def __init__(self, trust: Trust, directory: Directory, dialler: Dialler, clock: Clock) -> None:
+        self._trust, self._directory, self._dialler = trust, directory, dialler
+        self._clock = clock
+        self._links: dict[str, Link] = {}
+        self._wake: dict[str, asyncio.Event] = {}
+        self._held: set[asyncio.Task[None]] = set()
+
+    def open(
         self,
-        trust: Trust,
-        directory: Directory,
-        dialler: Dialler,
-        clock: Clock,
-        answer: Callable[[str], Answer],
+        answers: Callable[[str], Answer],
         *,
         on_up: Callable[[str], None],
         on_lost: Callable[[str], None],
     ) -> None:
-        self._trust, self._directory, self._dialler = trust, directory, dialler
-        self._clock, self._answer = clock, answer
-        self._on_up, self._on_lost = on_up, on_lost
-        self._links: dict[str, Link] = {}
-        self._wake: dict[str, asyncio.Event] = {}
-        self._held: set[asyncio.Task[None]] = set()
-        trust.listen(self._end_strangers)
+        """`answers` gives what a peer may ask; `on_up` and `on_lost` are told a peer's name."""
+        self._answers, self._on_up, self._on_lost = answers, on_up, on_lost
+        self._trust.listen(self._end_strangers)
 
     def get(self, peer: str) -> Link | None:
         link = self._links.get(peer)
@@ -84,7 +81,7 @@ class Links:
                 continue
             self._directory.reached(peer, hint)
             link = Link(
-                peer, cast("Socket", socket), self._answer(peer), dialled_by=self._trust.name
+                peer, cast("Socket", socket), self._answers(peer), dialled_by=self._trust.name
             )
             task = asyncio.get_running_loop().create_task(self._hold(link), name=f"link-{peer}")
             self._held.add(task)
@@ -107,7 +104,7 @@ class Links:
             heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME, compress=False
         )
         await socket.prepare(request)
-        await self._hold(Link(peer, cast("Socket", socket), self._answer(peer), dialled_by=peer))
+        await self._hold(Link(peer, cast("Socket", socket), self._answers(peer), dialled_by=peer))
         return socket
 
     async def _hold(self, link: Link) -> None:
@@ -147,9 +144,9 @@ class Links:
             task.add_done_callback(self._held.discard)
 
     async def close(self) -> None:
-        for task in list(self._held):
+        for task in self._held:
             task.cancel()
-        for link in list(self._links.values()):
-            with contextlib.suppress(UnavailableError):
-                await link.end()
+        await asyncio.gather(
+            *(link.end() for link in list(self._links.values())), return_exceptions=True
+        )
         await asyncio.gather(*self._held, return_exceptions=True)

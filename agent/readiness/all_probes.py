@@ -13,13 +13,18 @@ from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.doctor import DoctorProbe
 from agent.readiness.probes.gateway import GatewayProbe
 from agent.readiness.probes.memory import MemoryProbe
+from agent.readiness.probes.p95 import P95Probe
 from agent.readiness.probes.plugins import PluginProbe
 from agent.readiness.probes.queue import QueueProbe
 from agent.readiness.probes.running import RunningProbe
+from agent.readiness.probes.tasks import TaskReader
+from agent.readiness.probes.throughput import ThroughputProbe
 from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
+from agent.readiness.sources import make_source
 from agent.service.base import Pid
 from agent.upgrade.installers.base import Installer
+from shared.clock import Clock
 
 
 def make_guards(config: AgentConfig) -> list[Guard]:
@@ -33,6 +38,7 @@ def make_probes(
     gateway: Gateway,
     installer: Installer,
     alive: Callable[[], Awaitable[Pid | None]],
+    clock: Clock,
 ) -> list[Probe]:
     times, limits = config.probes, config.guards
 
@@ -43,9 +49,37 @@ def make_probes(
         TreeProbe(layout.current, times.tree_every, installer.drift),
         GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
         RunningProbe(gateway, current, alive, times.gateway_every),
-        DoctorProbe(current, times.doctor_every, config.upgrade.doctor_timeout),
-        QueueProbe(gateway, current, times.queue_every),
-        PluginProbe(gateway, current, layout.current, times.plugins_every),
-        DigestProbe(gateway, current, times.queue_every),
         MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
+        *probes_of_work(config, layout, gateway, current, alive, clock),
+    ]
+
+
+def probes_of_work(
+    config: AgentConfig,
+    layout: Layout,
+    gateway: Gateway,
+    current: Callable[[], OpenClaw | None],
+    alive: Callable[[], Awaitable[Pid | None]],
+    clock: Clock,
+) -> list[Probe]:
+    """What the running gateway says of itself and of its work."""
+    times, limits = config.probes, config.guards
+    deadline = config.upgrade.doctor_timeout
+    queue, digest = (make_source(each, gateway.client) for each in (times.queue, times.digest))
+    tasks = TaskReader(gateway, current, alive, clock, limits.leak_warmup)
+    return [
+        DoctorProbe(current, times.doctor_every, deadline, config.gateway.tenants),
+        QueueProbe(gateway, current, times.queue_every, limits.queue_depth, queue),
+        DigestProbe(gateway, current, times.queue_every, digest),
+        PluginProbe(
+            gateway,
+            current,
+            alive,
+            layout.current,
+            clock,
+            times.queue_every,
+            times.plugins_every,
+        ),
+        ThroughputProbe(tasks, times.tasks_every, limits.throughput_per_minute),
+        P95Probe(tasks, times.tasks_every, limits.p95_ms),
     ]

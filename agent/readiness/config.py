@@ -38,8 +38,8 @@ class SourceConfig(Section):
 class ProbeConfig(Section):
     gateway_every: Duration = 2.0
     memory_every: Duration = 5.0
-    queue_every: Duration = 60.0
-    tasks_every: Duration = 60.0
+    queue_every: Duration = 15.0
+    tasks_every: Duration = 15.0
     tree_every: Duration = 60.0
     doctor_every: Duration = 3600.0
     plugins_every: Duration = 3600.0

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.readiness.reading import Reading
-from shared.messages import Verdict
 from shared.readiness import (
     Check,
     CheckStatus,
     Comparable,
     ReadinessDocument,
     evidence_sha256,
+    steady,
+    verdict,
 )
 from shared.wire import short
 
@@ -33,6 +34,7 @@ def merge(
     *,
     now: float,
     monotonic: float,
+    platform: str | None = None,
 ) -> ReadinessDocument:
     """`judged` are the checks of guards that look back further than one reading."""
     checks = [_check(probe, readings.get(probe.id), monotonic) for probe in expected]
@@ -41,6 +43,7 @@ def merge(
     status, reason = verdict(checks)
     return ReadinessDocument(
         node=node,
+        platform=platform,
         status=status,
         reason=reason,
         at=now,
@@ -51,6 +54,18 @@ def merge(
     )
 
 
+def next_stale(
+    expected: list[Expected], readings: Mapping[str, Reading], monotonic: float
+) -> float | None:
+    """When, on the monotonic clock, the next of these readings will be too old to say anything."""
+    ends = (
+        readings[probe.id].monotonic + probe.stale_after_s
+        for probe in expected
+        if probe.id in readings
+    )
+    return min((end for end in ends if end >= monotonic), default=None)
+
+
 def _check(probe: Expected, reading: Reading | None, monotonic: float) -> Check:
     if reading is None:
         return Check(id=probe.id, status=CheckStatus.UNKNOWN, reason="not read yet")
@@ -58,7 +73,7 @@ def _check(probe: Expected, reading: Reading | None, monotonic: float) -> Check:
     status, reason = reading.status, reading.reason
     if age > probe.stale_after_s:
         status = CheckStatus.UNKNOWN
-        reason = f"read {age:.0f} s ago; older than {probe.stale_after_s:.0f} s says nothing"
+        reason = f"the last reading is older than {probe.stale_after_s:.0f} s and says nothing"
     return Check(
         id=probe.id,
         status=status,
@@ -79,7 +94,8 @@ def compare(readings: Mapping[str, Reading]) -> Comparable:
     names = Comparable.model_fields
     empty: dict[str, object] = dict.fromkeys(names)
     empty.update(plugins={}, doctor=[])
-    return Comparable.model_validate({**empty, **{k: v for k, v in facts.items() if k in names}})
+    found = Comparable.model_validate({**empty, **{k: v for k, v in facts.items() if k in names}})
+    return found.model_copy(update={"doctor": steady(found.doctor)})
 
 
 def _versions_agree(comparable: Comparable) -> Check:
@@ -96,15 +112,3 @@ def _versions_agree(comparable: Comparable) -> Check:
             id="version", status=CheckStatus.FAIL, observed=running, limit=disk, reason=reason
         )
     return Check(id="version", status=CheckStatus.PASS, observed=running, limit=disk)
-
-
-def verdict(checks: list[Check]) -> tuple[Verdict, str]:
-    """Red if any check fails, unknown if any is unknown, green when all pass or warn."""
-    for status, outcome in (
-        (CheckStatus.FAIL, Verdict.RED),
-        (CheckStatus.UNKNOWN, Verdict.UNKNOWN),
-    ):
-        bad = [check for check in checks if check.status is status]
-        if bad:
-            return outcome, "; ".join(f"{check.id}: {check.reason}" for check in bad)[:2000]
-    return Verdict.GREEN, ""

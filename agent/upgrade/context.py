@@ -83,6 +83,10 @@ class Weight(Protocol):
     """The share of traffic this node takes: 0 while it is drained, durable."""
 
     async def set(self, percent: int) -> None: ...
+    async def leave(self) -> list[str]:
+        """To 0, and wait until the load balancers know. Returns those that may not, at the end of the time."""
+        ...
+
     def get(self) -> int: ...
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from coordinator.cli import alert, audit, keys, node, operator, release, rollout, serve, target
+from coordinator.cli import (
+    alert,
+    audit,
+    keys,
+    node,
+    operator,
+    readiness,
+    release,
+    rollout,
+    serve,
+    target,
+)
 from shared.terminal import main_of
 
 app = typer.Typer(
@@ -18,6 +29,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(release.app, name="release")
 app.add_typer(target.app, name="target")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(readiness.app, name="readiness")
 app.add_typer(operator.app, name="operator")
 app.add_typer(audit.app, name="audit")
 app.add_typer(alert.app, name="alert")

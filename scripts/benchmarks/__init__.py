@@ -6,4 +6,5 @@ is listed in `__main__.BENCHMARKS`. What is below was fixed before it was measur
 | bench | figures |
 |---|---|
 | rollout | overhead_n3_vs_ansible |
+| readiness | p50_vs_bare |
 """

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from scripts.benchmarks import outage, rollout, verify
+from scripts.benchmarks import outage, readiness, rollout, verify
 from scripts.benchmarks.frame import Bench, Options, publish, repeat, summarise
 from shared.errors import RollcallError
 from shared.terminal import EXIT_INTERRUPTED, say
 
 BENCHMARKS: dict[str, Bench] = {
     "outage": outage.run,
+    "readiness": readiness.run,
     "rollout": repeat(rollout.run_round),
     "verify": verify.run,
 }

@@ -40,6 +40,7 @@ class Pace:
     doctor_timeout_s: float
     prove_timeout_s: float = 90.0
     red_after_s: float = 8.0
+    mismatch_after_s: float = 90.0
 
 
 STANDIN = Pace(
@@ -61,8 +62,12 @@ class Node:
     gateway_port: int
     api_port: int
     peer_port: int
+    agent_check_port: int | None = None
+    """Set before `open`, where a load balancer is to ask."""
     extra: str = ""
     """More of the `[upgrade]` section of agent.toml."""
+    store: Path | None = None
+    """Of its own, where it shall not share the fleet's trees."""
     gateway_config: dict[str, Any] = field(default_factory=dict)
     """Merged into openclaw.json."""
 
@@ -229,10 +234,13 @@ class MiniFleet:
             if peer is not node and not self.mdns
         ]
         pace = self.pace
+        asked = node.agent_check_port
+        agent_check = "" if asked is None else f"agent_check_port = {asked}"
         extra_ca = f'extra_ca = "{self.tools.extra_ca}"' if self.tools.extra_ca else ""
         return f"""\
 [api]
 port = {node.api_port}
+{agent_check}
 
 [peers]
 host = "127.0.0.1"
@@ -253,7 +261,7 @@ stop_timeout = 5
 node = "{self.tools.node}"
 npm = "{self.tools.npm_cli}"
 npm_cache = "{self.tools.cache}"
-store = "{self.root / "store"}"
+store = "{node.store or self.root / "store"}"
 {extra_ca}
 
 [guards]
@@ -265,6 +273,7 @@ memory_every = 1
 queue_every = {pace.queue_every_s}
 tree_every = 5
 red_after = {pace.red_after_s}
+mismatch_after = {pace.mismatch_after_s}
 
 [upgrade]
 doctor_timeout = {pace.doctor_timeout_s}

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +19,7 @@ import pytest
 from agent.openclaw.cli import first_object
 from agent.openclaw.doctor import LINT, judge
 from agent.openclaw.gateway import Gate, Gateway, suspend
+from agent.openclaw.rpc import RefusedError, Rpc
 from agent.openclaw.settings import last_touched_version
 from shared.command import Output, kill_group, run_command
 from shared.errors import CommandError
@@ -172,6 +175,27 @@ async def test_what_the_cli_says_of_a_running_gateway(home: Home) -> None:
         output, value = await openclaw.run_json("gateway", "status", "--json", timeout_s=SLOW_S)
         assert output.code == 0
         assert value["rpc"]["server"]["version"] == home.version
+        await say_the_same(gateway, home)
+
+
+async def say_the_same(gateway: Gateway, home: Home) -> None:
+    """The socket and the CLI."""
+    openclaw = home.openclaw()
+    for method, params in (("gateway.restart.preflight", "{}"), ("tasks.list", '{"limit": 500}')):
+        words = ("gateway", "call", method, "--params", params, "--json")
+        _, printed = await openclaw.run_json(*words, timeout_s=SLOW_S)
+        assert (await gateway.call(openclaw, method, json.loads(params))).value == printed
+    rpc = Rpc(gateway.client, home.port, time.monotonic)
+    assert await rpc.version(openclaw.state) == home.version
+    with pytest.raises(CommandError, match="refuses nothing-of-the-kind"):
+        await rpc.call(openclaw.state, "nothing-of-the-kind")
+    assert gateway.is_cheap, "nothing of this went through the CLI"
+    other = home.path / "other"
+    other.mkdir()
+    auth = {"mode": "token", "token": "not-the-one-that-runs"}
+    (other / "openclaw.json").write_text(json.dumps({"gateway": {"auth": auth}}))
+    with pytest.raises(RefusedError, match="token mismatch"):
+        await Rpc(gateway.client, home.port, time.monotonic).call(other, "health")
 
 
 async def test_what_the_cli_says_when_nothing_runs(home: Home) -> None:
@@ -205,6 +229,9 @@ async def test_suspend_and_resume(home: Home) -> None:
         assert (await fetch(home, "/healthz"))[0] == 200
         assert (await fetch(home, "/startupz"))[0] == 503
         assert await gateway.startup_version() == NEW, "a draining gateway still says what it is"
+        with pytest.raises(CommandError, match="unavailable during gateway suspension"):
+            await gateway.queue(openclaw)
+        assert gateway.is_cheap
         assert (await suspend(openclaw, "r1", wait_s=1)).id == held.id, "the same request renews"
         other = await openclaw.run(
             "gateway", "suspend", "--json", "--request-id", "r2", "--wait", "1", timeout_s=SLOW_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -38,11 +39,13 @@ def provider(port: int) -> dict[str, Any]:
 
 
 class ModelStub:
-    """`requests` are the bodies that it was sent, in order."""
+    """`requests` are the bodies that it was sent, in order; each is answered once `free` is set."""
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.port = 0
+        self.free = asyncio.Event()
+        self.free.set()
 
     async def __aenter__(self) -> ModelStub:
         app = web.Application(client_max_size=64 << 20)
@@ -60,6 +63,7 @@ class ModelStub:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.requests.append(body)
+        await self.free.wait()
         about = {"id": "stub", "created": int(time.time()), "model": "stub"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         if not body.get("stream"):

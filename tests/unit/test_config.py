@@ -120,3 +120,14 @@ def test_static_peers() -> None:
     for text in ("b", "b=host", "=host:1", "b=:1", "b=host:x"):
         with pytest.raises(ValueError, match="NAME=HOST:PORT"):
             parse_static(text)
+
+
+def test_tenants_are_profiles_of_openclaw(tmp_path: Path) -> None:
+    named = GOOD.replace("port =", 'tenants = ["t1", "acme-2"]\nport =')
+    assert load(tmp_path, named).gateway.tenants == ["t1", "acme-2"]
+    assert load(tmp_path, GOOD).gateway.tenants == []
+    for wrong in ("T1", "../t1", "--fix", "", "default", "gateway", "node", "a" * 65):
+        with pytest.raises(ConfigError, match=r"gateway\.tenants"):
+            load(tmp_path, named.replace('"t1"', f'"{wrong}"'))
+    with pytest.raises(ConfigError, match="named twice"):
+        load(tmp_path, named.replace("acme-2", "t1"))

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from agent.openclaw.cli import OpenClaw
-from agent.openclaw.doctor import LINT, judge, run_doctor
+from agent.openclaw.doctor import LINT, judge, run_doctor, run_doctors
 from shared.command import Output
 from shared.npm import NodeTools
 from shared.readiness import CheckStatus
@@ -116,3 +116,56 @@ async def test_a_hanging_doctor_is_killed_with_its_children(tmp_path: Path) -> N
     async with asyncio.timeout(5):
         while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(0.02)
+
+
+def fake_doctor(folder: Path, script: str) -> OpenClaw:
+    """Doctor as a shell script; what it was called with is in `$*`."""
+    fake = folder / "node_modules" / ".bin" / "openclaw"
+    fake.parent.mkdir(parents=True)
+    fake.write_text(f'echo "$*" >> {folder}/calls\n{script}')
+    return OpenClaw(NodeTools(Path("/bin/sh"), Path("/nowhere")), folder, folder)
+
+
+def test_the_doctor_of_a_profile_reads_as_any_other() -> None:
+    said = (SAMPLES / "2026.9.6" / "profile-t1-doctor-lint.json").read_bytes()
+    reading = judge(output(said), tenant="t1")
+    assert reading.status is CheckStatus.PASS
+    assert {item.tenant for item in reading.items} == {"t1"}
+
+
+async def test_each_tenant_has_its_doctor_one_after_the_other(tmp_path: Path) -> None:
+    healthy, broken = (
+        SAMPLES / "2026.9.6" / f"doctor-lint-{name}.json" for name in ("json-fresh", "corruptdb")
+    )
+    openclaw = fake_doctor(
+        tmp_path,
+        f"mkdir {tmp_path}/busy || exit 9; sleep 0.1; rmdir {tmp_path}/busy\n"
+        f'case "$*" in *t2*) cat {broken};; *) cat {healthy};; esac; exit 1',
+    )
+    for name in ("t1", "t2"):
+        (tmp_path / f".openclaw-{name}").mkdir()
+    good = await run_doctors(openclaw, ["t1"], timeout_s=10)
+    assert (good.status, good.reason) == (CheckStatus.PASS, "")
+    assert {item.tenant for item in good.items} == {"default", "t1"}
+    reading = await run_doctors(openclaw, ["t1", "t2"], timeout_s=10)
+    assert reading.status is CheckStatus.FAIL
+    assert reading.reason.startswith("tenant t2: core/doctor/")
+    assert (tmp_path / "calls").read_text().splitlines()[-3:] == [
+        "doctor --lint --json",
+        "--profile t1 doctor --lint --json",
+        "--profile t2 doctor --lint --json",
+    ]
+
+
+async def test_a_profile_that_does_not_exist_is_unknown_and_not_asked(tmp_path: Path) -> None:
+    """OpenClaw itself would only warn."""
+    said = SAMPLES / "2026.9.6" / "doctor-lint-json-fresh.json"
+    openclaw = fake_doctor(tmp_path, f"cat {said}; exit 1")
+    (tmp_path / ".openclaw-link").symlink_to(tmp_path)
+    for name, why in (("tpyo", "does not exist"), ("link", "a link")):
+        reading = await run_doctors(openclaw, [name], timeout_s=10)
+        assert reading.status is CheckStatus.UNKNOWN
+        assert f"tenant {name}: " in reading.reason
+        assert why in reading.reason
+        assert "gateway.tenants" in reading.reason
+    assert "--profile" not in (tmp_path / "calls").read_text()

@@ -17,6 +17,7 @@ from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
 from agent.peers.links import Links
 from agent.peers.transport import Transport
+from agent.readiness.publishing import Published
 from agent.store import Store
 from shared.clock import SystemClock
 from shared.errors import BadInputError, ConflictError, NotFoundError, UntrustedError
@@ -40,6 +41,10 @@ class NoRepository:
         raise NotFoundError(path)
 
 
+def no_document() -> Published:
+    raise BadInputError("not asked for here")
+
+
 class Peer:
     def __init__(self, fleet: TestFleet, name: str, *, datagrams: bool = False) -> None:
         self.fleet, self.name, self.datagrams = fleet, name, datagrams
@@ -57,15 +62,7 @@ class Peer:
         self.stack.push_async_callback(self.store.close)
         self.dialler = Dialler(self.layout.tls)
         self.stack.push_async_callback(self.dialler.close)
-        self.links = Links(
-            self.trust,
-            self.directory,
-            self.dialler,
-            SystemClock(),
-            lambda peer: self.door.answers(peer),
-            on_up=self.up_links.append,
-            on_lost=self.lost_links.append,
-        )
+        self.links = Links(self.trust, self.directory, self.dialler, SystemClock())
         self.stack.push_async_callback(self.links.close)
         self.transport = Transport(self.directory, self.dialler, self.links.get)
         self.asked: list[str] = []
@@ -89,8 +86,9 @@ class Peer:
         await self.peering.open(self.stack)
         self.mesh = self.peering.mesh
         context = server_context(self.layout.tls, require_client=True)
-        self.door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository(), lambda nonce: b"{}")
-        app = self.door.application(self.links.accept)
+        door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository(), no_document)
+        self.links.open(door.answers, on_up=self.up_links.append, on_lost=self.lost_links.append)
+        app = door.application(self.links.accept)
         server = Server(app, "127.0.0.1", self.port, context)
         await server.start()
         self.port = server.port

@@ -35,8 +35,8 @@ from shared.roster import COORDINATOR_HOST
 from shared.tls import client_context, server_context, unverified_context
 from tests.support.coordinatorkit import LOCK, Running, joined, start, sync
 from tests.support.trustkit import TestFleet, make_fleet
-from tests.unit.test_mesh import Facade, Peer, with_files
 from tests.unit.test_mesh import NoRepository as NoFiles
+from tests.unit.test_mesh import Peer, no_document, with_files
 from tests.unit.test_sync import NoRepository
 
 OLDER, MIDDLE, NEWER = (
@@ -349,9 +349,9 @@ async def test_peers_that_do_not_overlap_say_so_and_lose_no_red(fleet: TestFleet
 
 
 async def door_of(peer: Peer, speaks: ProtocolRange, port: int) -> Server:
-    api = PeerApi(peer.trust, peer.mesh, peer.gossip, NoFiles(), speaks)
+    api = PeerApi(peer.trust, peer.mesh, peer.gossip, NoFiles(), no_document, speaks)
     context = server_context(peer.layout.tls, require_client=True)
-    server = Server(api.application(Facade(peer.name)), "127.0.0.1", port, context)
+    server = Server(api.application(peer.links.accept), "127.0.0.1", port, context)
     await server.start()
     return server
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.openclaw.cli import OpenClaw
-from agent.openclaw.gateway import Gate, Gateway
+from agent.openclaw.gateway import Gate, GateReading, Gateway
 from agent.readiness.guards import Ceiling
 from agent.readiness.reading import Reading, unknown
 from shared.readiness import CheckStatus
+
+SAID = {
+    "startup-sidecars": "it is starting",
+    "gateway-draining": "it is suspended, or ends its work before it stops",
+    "plugin-reload": "it is loading plugins anew",
+}
 
 
 class GatewayProbe:
@@ -33,19 +39,36 @@ class GatewayProbe:
         if self._openclaw() is None:
             return unknown("no release is installed")
         reading = await self._gateway.readyz()
+        late = reading.loop_p99_ms
+        series = {} if late is None else {"loop_p99_ms": late}
         if reading.gate is Gate.STRANGE:
             return unknown(reading.reason)
         if reading.gate is not Gate.READY:
-            return Reading(CheckStatus.FAIL, reading.reason, reading.gate, raw=reading.raw)
-        if reading.loop_p99_ms is None:
+            reason = sentence(reading)
+            return Reading(CheckStatus.FAIL, reason, reading.gate, raw=reading.raw, series=series)
+        if late is None:
             return Reading(CheckStatus.PASS, "", reading.gate, raw=reading.raw)
-        self._loop = self._ceiling.judge(reading.loop_p99_ms, self._loop)
-        late = self._loop is CheckStatus.FAIL
+        return self._judge(late, reading.raw)
+
+    def _judge(self, late_ms: float, raw: bytes) -> Reading:
+        self._loop = self._ceiling.judge(late_ms, self._loop)
+        late, limit = self._loop is CheckStatus.FAIL, self._ceiling.limit
         return Reading(
             CheckStatus.WARN if late else CheckStatus.PASS,
-            "the gateway's event loop is late" if late else "",
-            reading.loop_p99_ms,
+            f"the gateway's event loop is {late_ms:.0f} ms late; the limit is {limit:.0f} ms"
+            if late
+            else "",
+            late_ms,
             "ms",
-            self._ceiling.limit,
-            raw=reading.raw,
+            limit,
+            raw=raw,
+            series={"loop_p99_ms": late_ms},
         )
+
+
+def sentence(reading: GateReading) -> str:
+    """Why a gateway takes no traffic, in words; `failing` names more than these."""
+    if reading.gate is not Gate.NOT_READY:
+        return reading.reason
+    known = [SAID[name] for name in reading.reason.split(", ") if name in SAID]
+    return f"{known[0]} ({reading.reason})" if known else f"it is not ready: {reading.reason}"

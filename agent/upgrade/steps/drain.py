@@ -1,8 +1,13 @@
-"""drained: no new traffic, and the work in hand is finished, or what the policy says at the deadline."""
+"""drained: no new traffic, and the work in hand is finished, or what the policy says at the deadline.
+
+Load balancers are told first: a gateway that is asked to suspend refuses what still comes.
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+import structlog
 
 from agent.config import DrainPolicy
 from agent.openclaw.gateway import suspend
@@ -17,6 +22,8 @@ HAS_SUSPEND = OpenClawVersion("2026.8.1")
 WAIT_S = 20.0
 POLL_S = 1.0
 SHOWN = 3
+
+log = structlog.get_logger()
 
 
 class Drain:
@@ -33,7 +40,9 @@ class Drain:
 
     async def act(self, context: Context) -> Evidence:
         deps = context.deps
-        await deps.weight.set(0)
+        deps.progress("no new traffic; waiting until the load balancers know")
+        if untold := await deps.weight.leave():
+            log.warning("drained without a word to", balancers=untold)
         deps.progress("no new traffic; waiting for what is in hand")
         limit, policy = deps.config.upgrade.drain_timeout, deps.config.upgrade.drain_policy
         ends = deps.clock.monotonic() + limit
@@ -52,7 +61,12 @@ class Drain:
             deps.progress(f"waiting for {shown}; {when}")
             await deps.clock.sleep(POLL_S)
         fail_point("drain.quiet")
-        return {"drained": not blockers, "left": blockers, "suspended": can_suspend(context)}
+        return {
+            "drained": not blockers,
+            "left": blockers,
+            "suspended": can_suspend(context),
+            "untold": untold,
+        }
 
     async def _ask(self, context: Context, left_s: float) -> list[str]:
         """What is still in hand; empty once the gateway takes nothing new and has nothing left. A gateway

@@ -21,9 +21,10 @@ class Reopen:
     async def act(self, context: Context) -> Evidence:
         deps = context.deps
         weight = context.record.fact(Phase.FROZEN, "weight")
-        await deps.weight.set(100 if weight is None else int(weight))
         deps.progress("opening the gateway again")
-        return {"weight": weight, "resumed": can_suspend(context) and await self._resume(context)}
+        resumed = can_suspend(context) and await self._resume(context)
+        await deps.weight.set(100 if weight is None else int(weight))
+        return {"weight": weight, "resumed": resumed}
 
     async def _resume(self, context: Context) -> bool:
         """Asking once more under the same name gives the suspension's id. If nothing answers the lease

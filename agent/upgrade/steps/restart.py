@@ -17,6 +17,7 @@ from agent.upgrade.steps.snapshot import wait_port_free
 from shared.readiness import CheckStatus
 
 POLL_S = 0.05
+ASK_AGAIN_S = 1.0
 
 
 class Restart:
@@ -43,7 +44,7 @@ class Restart:
         deps.progress("starting the gateway")
         pid = await start_and_wait(deps)
         ready = deps.clock.now()
-        version = await deps.gateway.running_version(openclaw)
+        version = await ask_version(deps)
         wanted = context.signed().manifest.openclaw
         if version != wanted:
             raise StepFailed(f"{version or 'an unknown version'} is running, not {wanted}")
@@ -52,6 +53,18 @@ class Restart:
             "running": version,
             "outage_s": outage(context, ready),
         }
+
+
+async def ask_version(deps: Deps) -> str | None:
+    """The version that serves; asked again within the time that a start may take, because a busy host is no
+    wrong version. None when nobody says it by then."""
+    ends = deps.clock.monotonic() + deps.config.gateway.ready_timeout
+    while True:
+        version = await deps.gateway.running_version(deps.openclaw(deps.layout.current))
+        if version is not None or deps.clock.monotonic() >= ends:
+            return version
+        deps.progress("asking the gateway for its version")
+        await deps.clock.sleep(ASK_AGAIN_S)
 
 
 async def start_and_wait(deps: Deps) -> Pid:

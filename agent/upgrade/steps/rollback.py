@@ -18,7 +18,7 @@ from agent.upgrade.lastgood import note_good
 from agent.upgrade.loss import count_loss, describe_loss
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
-from agent.upgrade.steps.restart import outage, start_and_wait
+from agent.upgrade.steps.restart import ask_version, outage, start_and_wait
 from agent.upgrade.steps.snapshot import wait_port_free
 from shared.failpoint import fail_point
 from shared.messages import RedKind
@@ -65,6 +65,7 @@ class RollBack:
         lost = await count_loss(context, bookmark)
         deps.progress(f"rolling back; {describe_loss(lost)}")
         await asyncio.to_thread(deps.snapshots.prepare, bookmark)
+        await self._leave(context)
         stopped = deps.clock.now()
         deps.progress("stopping the gateway")
         deps.readiness.pause()
@@ -83,13 +84,26 @@ class RollBack:
             **about,
         }
 
+    async def _leave(self, context: Context) -> None:
+        """A gateway that still serves is taken out of the load balancers first. Nothing here keeps the node from
+        going back."""
+        deps = context.deps
+        if await deps.service.alive() is None:
+            return
+        deps.progress("no new traffic; waiting until the load balancers know")
+        try:
+            if untold := await deps.weight.leave():
+                log.warning("rolling back without a word to", balancers=untold)
+        except OSError as error:
+            log.warning("the weight stays while rolling back", reason=str(error))
+
     async def _start(self, context: Context, bookmark: Bookmark) -> float:
         """When it was ready. Raises StepFailed when it is not what ran before."""
         deps = context.deps
         deps.progress("starting the previous release")
         await start_and_wait(deps)
         ready = deps.clock.now()
-        version = await deps.gateway.running_version(deps.openclaw(deps.layout.current))
+        version = await ask_version(deps)
         if version != bookmark.previous_version:
             raise StepFailed(f"{version} is running, not {bookmark.previous_version}")
         if bookmark.previous is not None:

@@ -5,7 +5,8 @@ import path from "node:path";
 import fs from "node:fs";
 import { pathToFileURL } from "node:url";
 import { enabledPlugins } from "./plugins.mjs";
-import { busyWith, compareVersions, isNew, readConfig, schema, stateSchema, version, writeState } from "./settings.mjs";
+import { busyWith, compareVersions, isNew, readConfig, schema, stateSchema, tasks, version, writeState } from "./settings.mjs";
+import { serveSockets } from "./socket.mjs";
 
 const SUSPEND_MS = 120000;
 const STARTUP_MS = 150;
@@ -46,6 +47,7 @@ class Gateway {
   run() {
     return new Promise((resolve) => {
       const server = http.createServer((request, response) => this.answer(request, response));
+      serveSockets(server, this);
       server.on("error", (error) => {
         process.stderr.write(`${error.message}\n`);
         resolve(1);
@@ -107,7 +109,7 @@ class Gateway {
       const pending = status === "starting" ? { pendingReason: "startup-sidecars" } : {};
       return json(status === "started" ? 200 : 503, { ok: status === "started", status, version, uptimeMs, ...pending });
     }
-    if (url === "/standin/rpc" && request.headers.authorization === `Bearer ${this.config.gateway?.auth?.token}`) {
+    if (url === "/standin/rpc" && request.headers.authorization === `Bearer ${this.token()}`) {
       let body = "";
       request.on("data", (chunk) => (body += chunk));
       request.on("end", () => json(200, this.rpc(JSON.parse(body))));
@@ -117,6 +119,22 @@ class Gateway {
     return response.end("<!doctype html><title>OpenClaw Control</title>");
   }
 
+  token() {
+    return this.config.gateway?.auth?.token;
+  }
+
+  greeting() {
+    return { server: { version, bootId: this.boot, connId: crypto.randomUUID() }, snapshot: {} };
+  }
+
+  /** What a suspended gateway answers to everything that is not about suspension. */
+  request(method, params) {
+    if (!this.suspended()) return this.rpc({ method, params });
+    const details = { method, reason: "gateway-suspending", phase: "prepared" };
+    const message = `${method} unavailable during gateway suspension`;
+    return { ok: false, error: { code: "UNAVAILABLE", message, retryable: true, retryAfterMs: 1000, details } };
+  }
+
   rpc({ method, params = {} }) {
     const idle = { queueSize: 0, pendingReplies: 0, embeddedRuns: 0, cronRuns: 0, activeTasks: 0, totalActive: 0 };
     switch (method) {
@@ -124,6 +142,8 @@ class Gateway {
         return { ok: true, ts: Date.now(), plugins: { loaded: this.loaded, errors: this.errors }, channels: {}, channelOrder: [] };
       case "status":
         return { runtimeVersion: version, tasks: { total: 0, active: 0, byStatus: { queued: 0, running: 0 } } };
+      case "tasks.list":
+        return { tasks: tasks(params.status, params.limit ?? 100) };
       case "gateway.restart.preflight":
         if (busyWith().length) return { safe: false, counts: { ...idle, totalActive: 1 }, blockers: busyWith(), summary: "busy" };
         return { safe: true, counts: idle, blockers: [], summary: "safe to restart now" };

@@ -29,7 +29,7 @@ async function rpc(method, params) {
   }
 }
 
-async function call(method, params) {
+async function call(method, params = JSON.parse(option("--params", "{}"))) {
   const answer = await rpc(method, params);
   if (answer.ok === false && !isNew) {
     process.stderr.write(`Gateway call failed: ${answer.error.reason ?? answer.error.code}\n`);

@@ -14,6 +14,13 @@ export function busyWith() {
   return fs.existsSync(file) ? [{ kind: "agent-run", count: 1, message: fs.readFileSync(file, "utf8").trim() }] : [];
 }
 
+/** The gateway's tasks, as a test has written them in the form of `tasks.list`; none when the file is not there. */
+export function tasks(status, limit) {
+  const file = path.join(stateDir, "tasks.json");
+  const all = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, "utf8")) : [];
+  return all.filter((task) => !status || task.status === status).slice(0, limit);
+}
+
 const statePath = path.join(stateDir, "state", "schema.json");
 
 const [year, month, patch] = version.split(/[.-]/).map(Number);
