@@ -8,6 +8,8 @@ from typing import Annotated, Protocol
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from agent.history_api import PATH, history_route
+from agent.readiness.history import History
 from agent.upgrade.keeper import Keeper
 from shared.errors import BadInputError
 from shared.http import application, read_wire, wire_response
@@ -51,7 +53,14 @@ class Facade(Protocol):
     async def change_keys(self) -> str: ...
 
 
-class Controls(Facade, Protocol):
+class Measured(Facade, Protocol):
+    """What the doors for people of this host need besides."""
+
+    @property
+    def history(self) -> History: ...
+
+
+class Controls(Measured, Protocol):
     """What the private door needs besides."""
 
     @property
@@ -59,8 +68,8 @@ class Controls(Facade, Protocol):
     async def plan_rollback(self) -> RollbackPlan: ...
 
 
-def reading_app(facade: Facade) -> web.Application:
-    """`/livez`, `/readyz`, `/v1/readiness`, `/v1/status`: for load balancers and people, read-only."""
+def reading_app(facade: Measured) -> web.Application:
+    """`/livez`, `/readyz`, `/v1/readiness`, `/v1/status`, `/v1/history`: for load balancers and people, read-only."""
     app = application()
 
     async def livez(_: web.Request) -> web.Response:
@@ -83,6 +92,7 @@ def reading_app(facade: Facade) -> web.Application:
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/v1/readiness", readiness_route(facade))
     app.router.add_get("/v1/status", status)
+    app.router.add_get(PATH, history_route(facade.history))
     return app
 
 
@@ -128,6 +138,7 @@ def control_app(facade: Controls) -> web.Application:
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/readiness", readiness)
+    app.router.add_get(PATH, history_route(facade.history))
     return app
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from agent.alarm import Alarms
 from agent.api import control_app, reading_app
 from agent.changes import Changes
+from agent.conductor import Conductor
 from agent.config import AgentConfig, parse_static
 from agent.health import Senses
 from agent.layout import Layout
@@ -26,6 +27,8 @@ from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
+from agent.readiness.history import History
+from agent.remembering import Remembering
 from agent.reporting import build_report
 from agent.self_upgrade import Departure
 from agent.service.choose import choose_service
@@ -38,6 +41,7 @@ from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
 from agent.upgrade.installers.factory import make_installer
+from agent.upgrade.record import Record
 from agent.upgrade.snapshots import Snapshots
 from agent.upgrading import Upgrading, own_version
 from shared.account import Account
@@ -125,8 +129,9 @@ class Daemon:
             self._snapshots.bookmarks,
             self.service,
             self._clock,
-            lambda: self.conductor.record,
+            self._last_record,
         )
+        await self._open_memory()
         self._observing = Observing(
             config,
             layout,
@@ -136,6 +141,7 @@ class Daemon:
             self.service,
             self._clock,
             self._changes,
+            remembering=self._remembering,
         )
         self.monitor = self._observing.monitor
         await self._open_mesh()
@@ -150,6 +156,14 @@ class Daemon:
             self._fleet.releases,
         )
         self._changes.listen(self._sync.changed)
+
+    async def _open_memory(self) -> None:
+        self._remembering = Remembering(self._config, self._store, self._clock, self._last_record)
+        await self._remembering.chronicle.load()
+        self._stack.push_async_callback(self._remembering.chronicle.save)
+
+    def _last_record(self) -> Record | None:
+        return self.conductor.record
 
     def _sweep(self) -> None:
         """What an earlier agent of this home has left half done."""
@@ -176,7 +190,8 @@ class Daemon:
             self._changes,
             self._own,
         )
-        self.conductor, self.keeper = self._upgrading.conductor, self._upgrading.keeper
+        self.conductor: Conductor = self._upgrading.conductor
+        self.keeper = self._upgrading.keeper
 
     def _reaches_somebody(self) -> bool:
         peers = self._trust.peer_names()
@@ -231,6 +246,7 @@ class Daemon:
             weight=self._traffic,
             trees=self._trees,
             snapshots=self._snapshots,
+            baseline=self._remembering.take_baseline,
             progress=self._say,
         )
 
@@ -244,6 +260,7 @@ class Daemon:
             for name, work in (
                 ("service", self.service.keep()),
                 ("readiness", self.monitor.run()),
+                ("history", self._remembering.chronicle.run()),
                 ("mesh", self.mesh.run()),
                 ("roster", self._fleet.gossip.run()),
                 ("releases", self._fleet.releases.run()),
@@ -334,6 +351,10 @@ class Daemon:
     def document(self) -> ReadinessDocument:
         return self.monitor.document()
 
+    @property
+    def history(self) -> History:
+        return self._remembering.history
+
     def weight(self) -> int:
         return self._traffic.get()
 
@@ -351,6 +372,8 @@ class Daemon:
             alerts=[*self._fleet.alerts, *self._sync.alerts],
             certificate_expires=self._fleet.renewal.expires,
             standing=self._upgrading.outlook.now,
+            weight=self.weight(),
+            trends=self._remembering.trends.now(),
         )
 
     async def roll_back(self, reason: str) -> NodeReport:

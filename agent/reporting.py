@@ -19,6 +19,7 @@ from shared.report import (
     NodeReport,
     ReadinessSummary,
     Standing,
+    Trend,
     UpgradeReport,
     WayBack,
 )
@@ -45,6 +46,8 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     alerts: list[str],
     certificate_expires: float | None,
     standing: Standing | None,
+    weight: int,
+    trends: list[Trend],
 ) -> NodeReport:
     compared = document.comparable
     return NodeReport(
@@ -72,6 +75,8 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         roster_epoch=trust.roster.epoch,
         certificate_expires=certificate_expires,
         standing=standing,
+        weight=weight,
+        trends=trends,
     )
 
 
