@@ -38,6 +38,8 @@ UNITS = {
 }
 """Series that are shown, in this order."""
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
+RANKS = ["fail", "unknown", "warn", "pass"]
+LONGEST_VALUE = 20
 LEAST_WIDTH, MOST_WIDTH = 20, 60
 SLOPE_S = 600.0
 
@@ -110,17 +112,24 @@ def head(seen: Watched) -> list[str]:
 
 
 def check_rows(document: ReadinessDocument) -> list[list[str]]:
+    """What needs a person comes first, and is there on a small screen too."""
+    ranked = sorted(document.checks, key=lambda check: RANKS.index(check.status))
     return [
         [
             check.status,
             check.id,
-            value_of(check),
+            _cut(value_of(check)),
             _limit(check),
             _age(check, document),
             check.reason,
         ]
-        for check in document.checks
+        for check in ranked
     ]
+
+
+def _cut(text: str) -> str:
+    """A hash is recognised by its beginning."""
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 def _limit(check: Check) -> str:
