@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
 
 from aiohttp import web
 
-from agent.readiness.history import COARSE_S, FULL_S, History
+from agent.readiness.guards.slope import thin
+from agent.readiness.history import COARSE_S, FULL_S, MAX_SAMPLES, History
 from shared.durations import parse_duration
 from shared.errors import BadInputError, NotFoundError
 from shared.http import Handler
@@ -22,17 +22,24 @@ NAME = re.compile(r"[a-z0-9_]{1,40}")
 
 def history_route(history: History) -> Handler:
     """`series`: names with commas between, all of them if absent. `since`: `10m` for that long ago, or wall
-    seconds; an hour if absent. `coarse=1`: buckets of five minutes, up to a week of them."""
+    seconds; an hour if absent. `points`: at most so many of each, medians of equal stretches of time where there are
+    more. `coarse=1`: buckets of five minutes, up to a week of them."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         names = _names(history, request.query.get("series"))
         coarse = request.query.get("coarse", "0") not in ("", "0", "false")
         since = _since(request.query.get("since"), time.time(), COARSE_S if coarse else FULL_S)
-        found = {name: _one(history, name, since, coarse=coarse) for name in names}
+        points = _points(request.query.get("points"))
+        found = {
+            name: _buckets(history, name, since)
+            if coarse
+            else _samples(history, name, since, points)
+            for name in names
+        }
         if sum(map(len, found.values())) > MAX_NUMBERS:
             raise BadInputError(
                 "that is more than one answer takes",
-                remedy="ask for fewer series, or for less time",
+                remedy="ask for fewer series or points",
             )
         kind = "buckets" if coarse else "samples"
         return web.json_response({"since": since, kind: found})
@@ -70,9 +77,21 @@ def _since(text: str | None, now: float, longest: float) -> float:
     return max(since, now - longest)
 
 
-def _one(history: History, name: str, since: float, *, coarse: bool) -> list[Any]:
-    if not coarse:
-        return [[each.at, each.value] for each in history.since(name, since)]
+def _points(text: str | None) -> int:
+    if text is None:
+        return MAX_SAMPLES
+    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= MAX_SAMPLES:
+        raise BadInputError(f"points is a number from 1 to {MAX_SAMPLES}, not {text[:20]!r}")
+    return int(text)
+
+
+def _samples(history: History, name: str, since: float, points: int) -> list[list[float]]:
+    samples = history.since(name, since)
+    kept = samples if len(samples) <= points else thin(samples, points)
+    return [[each.at, each.value] for each in kept]
+
+
+def _buckets(history: History, name: str, since: float) -> list[dict[str, float]]:
     return [
         {"at": each.at, "min": each.low, "mean": each.mean, "max": each.high, "count": each.count}
         for each in history.coarse(name, since)

@@ -42,6 +42,10 @@ RANKS = ["fail", "unknown", "warn", "pass"]
 LONGEST_VALUE = 20
 LEAST_WIDTH, MOST_WIDTH = 20, 60
 SLOPE_S = 600.0
+POINTS = 600
+"""Of each series at once: what a terminal can show, and within what one answer takes."""
+BEHIND_S = 120.0
+"""So much older than the newest of all series may be the newest of another: that is asked for again."""
 
 
 class Watched:
@@ -58,8 +62,8 @@ class Watched:
         self.document = ReadinessDocument.from_bytes(await ask("/v1/readiness"))
         self.report = NodeReport.from_bytes(await ask("/v1/status"))
         newest = max((each[-1].at for each in self.series.values() if each), default=None)
-        since = "" if newest is None else f"?since={newest - 120:.3f}"
-        answer = parse_json(await ask(PATH + since), max_bytes=MAX_ANSWER)
+        since = "" if newest is None else f"&since={newest - BEHIND_S:.3f}"
+        answer = parse_json(await ask(f"{PATH}?points={POINTS}{since}"), max_bytes=MAX_ANSWER)
         for name, samples in answer["samples"].items():
             self._take(name, [Sample(at, value) for at, value in samples], self.document.at)
 

@@ -22,9 +22,12 @@ from agent.readiness.history import (
     History,
     Sample,
 )
+from agent.readiness.monitor import Monitor
+from agent.readiness.reading import Reading
 from agent.readiness.trends import POINTS, Trends
 from agent.store import SCHEMA_VERSION, Store, StoreError
 from shared.http import application
+from shared.readiness import CheckStatus
 from shared.report import NodeReport
 from shared.sparkline import describe_trends, sparkline
 from tests.conftest import ManualClock
@@ -224,6 +227,8 @@ async def test_history_is_asked_for_by_name_and_time() -> None:
         ("?series=" + ",".join(["memory_bytes"] * 17), 400, "16"),
         ("?since=yesterday", 400, "duration"),
         ("?since=nan", 400, "duration"),
+        ("?points=0", 400, "3600"),
+        ("?points=many", 400, "3600"),
     ],
 )
 async def test_history_refuses_what_it_does_not_understand(
@@ -243,6 +248,11 @@ async def test_one_answer_is_bounded() -> None:
     assert (found, body["code"]) == (400, "bad-input")
     asked = "?since=1800000000&series=fast_1,fast_2"
     assert (await answer(history, asked))[0] == 200
+    status, few = await answer(history, "?since=1800000000&points=600")
+    assert status == 200
+    samples = few["samples"]
+    assert isinstance(samples, dict)
+    assert {len(each) for each in samples.values()} == {12, 600}
 
 
 def test_trends_are_few_numbers_and_made_once_a_minute() -> None:
@@ -287,3 +297,37 @@ def test_a_bucket_is_not_taken_twice() -> None:
     bucket = Bucket(T0, 1.0, 1.0, 1.0, 1)
     history.restore("memory_bytes", [bucket, bucket], [Sample(T0 + 10, 5.0)])
     assert history.coarse("memory_bytes", 0.0, closed_only=True) == [bucket]
+
+
+class Numbers:
+    """A probe that always passes, with another number each time."""
+
+    id, period_s, timeout_s, stale_after_s = "memory", 5.0, 1.0, 60.0
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    async def read(self) -> Reading:
+        self.value += 1
+        return Reading(CheckStatus.PASS, observed=self.value, series={"memory_bytes": self.value})
+
+
+async def test_numbers_alone_are_no_news(clock: ManualClock) -> None:
+    """What a listener is told makes a sync: trends must not."""
+    told: list[int] = []
+    history = History()
+    monitor = Monitor("a", [Numbers()], clock, lambda: told.append(1), history=history, guards=[])
+    for _ in range(20):
+        await monitor.refresh()
+        clock.advance(5)
+    assert len(history.since("memory_bytes", 0.0)) == 20
+    assert len(told) == 1
+
+
+async def test_a_check_without_a_probe_cannot_be_read_again_and_is_left_out(
+    clock: ManualClock,
+) -> None:
+    probe = Numbers()
+    monitor = Monitor("a", [probe], clock, lambda: None, history=History(), guards=[])
+    await monitor.refresh(["memory", "leak", "version"])
+    assert probe.value == 1

@@ -148,8 +148,8 @@ async def test_only_what_is_new_is_asked_for_again() -> None:
     before = len(seen.series["memory_bytes"])
     answers.history.note("memory_bytes", T0 + 5, 1.0)
     await seen.refresh(answers)
-    assert answers.asked[2] == PATH
-    assert answers.asked[5].startswith(f"{PATH}?since=")
+    assert answers.asked[2] == f"{PATH}?points=600"
+    assert answers.asked[5].startswith(f"{PATH}?points=600&since=")
     assert len(seen.series["memory_bytes"]) == before + 1
     assert seen.series["memory_bytes"][-1].value == 1.0
 

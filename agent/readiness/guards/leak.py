@@ -199,9 +199,13 @@ def deepest_fall(history: History, warmup_s: float) -> tuple[float, float]:
 
 
 def describe_leak(least: float, left: float, ceiling: float) -> str:
-    when = describe_duration(left / least)
-    grows = f"memory grows by {describe_rate(least)}"
-    return f"{grows}: reaches the ceiling of {ceiling / MIB:.0f} MiB in {when}"
+    grows, line = (
+        f"memory grows by {describe_rate(least)}",
+        f"the ceiling of {ceiling / MIB:.0f} MiB",
+    )
+    if left <= 0:
+        return f"{grows}, and is above {line} already"
+    return f"{grows}: reaches {line} in {describe_duration(left / least)}"
 
 
 def describe_rate(rate: float) -> str:
