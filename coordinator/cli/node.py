@@ -66,11 +66,11 @@ def show(
     if as_json:
         print_json(found[0])
         return
-    for line in _describe(NodeView.from_value(found[0])):
+    for line in describe(NodeView.from_value(found[0])):
         sys.stdout.write(f"{line}\n")
 
 
-def _describe(node: NodeView) -> list[str]:
+def describe(node: NodeView) -> list[str]:
     heard = "never heard" if node.age_s is None else f"heard {node.age_s:.0f} s ago"
     lines = [
         f"{node.name} ({node.role}{f', {node.site}' if node.site else ''}):"
