@@ -227,6 +227,8 @@ def test_a_failure_stays_until_the_growth_has_clearly_ended() -> None:
     statuses = [check.status for _, _, check in node.seen if not check.inconclusive]
     changes = sum(a is not b for a, b in pairwise(statuses))
     assert (statuses[0], statuses[-1], changes) == (CheckStatus.FAIL, CheckStatus.PASS, 1)
+    last = max(at for at, _, check in node.seen if check.status is CheckStatus.FAIL)
+    assert 400 < last < 500, "a rise that has ended is not held against it for long"
 
 
 def test_it_is_looked_at_once_for_each_reading() -> None:
