@@ -7,6 +7,8 @@ from typing import Annotated, Protocol
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from agent.history_api import PATH, history_route
+from agent.readiness.history import History
 from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
 from shared.http import Handler, application, read_wire, wire_response
@@ -47,7 +49,14 @@ class Facade(Protocol):
     async def change_keys(self) -> str: ...
 
 
-class Controls(Facade, Protocol):
+class Measured(Facade, Protocol):
+    """What the doors for people of this host need besides."""
+
+    @property
+    def history(self) -> History: ...
+
+
+class Controls(Measured, Protocol):
     """What the private door needs besides."""
 
     @property
@@ -85,6 +94,7 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/readiness", readiness)
+    app.router.add_get(PATH, history_route(facade.history))
     return app
 
 

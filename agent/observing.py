@@ -1,4 +1,4 @@
-"""Puts together what reads this node: probes, guards, history, and the document that comes of them."""
+"""Puts together what reads this node: probes, guards, and the document that comes of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from agent.changes import Changes
 from agent.config import AgentConfig
 from agent.layout import Layout
 from agent.openclaw.gateway import Gateway
-from agent.readiness.all_probes import make_guards, make_probes
-from agent.readiness.history import History
+from agent.readiness.all_probes import make_probes
 from agent.readiness.monitor import Monitor
+from agent.remembering import Remembering
 from agent.service.base import GatewayService
 from agent.upgrade.installers.base import Installer
 from shared.clock import Clock
 
 
 class Observing:
-    """`monitor` has the document; `history` what it was made from, for an hour."""
+    """`monitor` has the document."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one part out of everything that is read
         self,
         config: AgentConfig,
         layout: Layout,
@@ -27,13 +27,14 @@ class Observing:
         service: GatewayService,
         clock: Clock,
         changes: Changes,
+        *,
+        remembering: Remembering,
     ) -> None:
-        self.history = History()
         self.monitor = Monitor(
             node,
             make_probes(config, layout, gateway, installer, service.alive, clock),
             clock,
             changes.notify,
-            history=self.history,
-            guards=make_guards(config),
+            history=remembering.history,
+            guards=remembering.guards,
         )

@@ -39,17 +39,23 @@ def ask_agent(
     max_answer: int = MAX_JSON_BYTES,
 ) -> bytes:
     """One request to the running agent's socket. Raises UnavailableError when there is none."""
+    socket = check_home(home)
+
+    return asyncio.run(_ask(socket, method, path, body, timeout_s, max_answer))
+
+
+def check_home(home: Path) -> Path:
+    """The running agent's socket. Raises UnavailableError when there is none."""
     socket = Layout(home).socket
     if not home.is_dir():
         raise ConfigError(f"{home} does not exist", remedy="name the agent's home with --home")
     if not os.access(home, os.X_OK):
         raise RollcallError(f"{home} may not be entered by this user", remedy="try with sudo")
-
     if not socket.exists():
         raise UnavailableError(
             f"no agent is running in {home}", remedy="start it with: rollcall-agent run"
         )
-    return asyncio.run(_ask(socket, method, path, body, timeout_s, max_answer))
+    return socket
 
 
 def ask_or_be(

@@ -8,7 +8,11 @@ from agent.config import AgentConfig
 from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
+from agent.readiness.baseline import Baseline
 from agent.readiness.guards import Guard
+from agent.readiness.guards.growth import GrowthGuard
+from agent.readiness.guards.leak import LeakGuard, LeakLimits
+from agent.readiness.guards.throughput import ThroughputGuard
 from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.doctor import DoctorProbe
 from agent.readiness.probes.gateway import GatewayProbe
@@ -27,9 +31,23 @@ from agent.upgrade.installers.base import Installer
 from shared.clock import Clock
 
 
-def make_guards(config: AgentConfig) -> list[Guard]:
-    """What looks back further than one reading."""
-    return []
+def make_guards(config: AgentConfig, baseline: Callable[[], Baseline | None]) -> list[Guard]:
+    """What looks back further than one reading. `baseline` is of before the last upgrade."""
+    limits = config.guards
+    return [
+        LeakGuard(
+            LeakLimits(
+                limits.memory_bytes, limits.leak_warmup, limits.leak_window, limits.leak_horizon
+            )
+        ),
+        GrowthGuard(
+            baseline,
+            times=limits.memory_growth,
+            warmup_s=limits.leak_warmup,
+            window_s=limits.leak_window,
+        ),
+        ThroughputGuard(limits.throughput_fraction),
+    ]
 
 
 def make_probes(

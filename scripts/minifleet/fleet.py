@@ -266,6 +266,9 @@ store = "{node.store or self.root / "store"}"
 
 [guards]
 memory_bytes = {pace.memory_bytes}
+leak_warmup = "2s"
+leak_window = "10s"
+leak_horizon = "5s"
 
 [probes]
 gateway_every = 1

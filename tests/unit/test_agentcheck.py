@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from agent.agentcheck import MAX_CONNECTIONS, MAX_SECONDS, AgentCheck, Answers, Asked, plain, word
+from agent.readiness.history import History
 from agent.readiness.publishing import Published
 from agent.reading_api import reading_app
 from shared.clock import SystemClock
@@ -180,6 +181,7 @@ class Node(Facade):
         super().__init__("a")
         self.ready, self.percent = ready, weight
         self.told: list[tuple[str | None, str]] = []
+        self.history = History()
 
     def published(self) -> Published:
         return Published(self.ready, {})
