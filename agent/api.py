@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from agent.readiness.logs.forms import LogReport
 from agent.upgrade.keeper import Keeper
 from shared.errors import BadInputError
 from shared.http import application, read_wire, wire_response
@@ -57,6 +58,7 @@ class Controls(Facade, Protocol):
     @property
     def keeper(self) -> Keeper: ...
     async def plan_rollback(self) -> RollbackPlan: ...
+    def logs(self) -> LogReport: ...
 
 
 def reading_app(facade: Facade) -> web.Application:
@@ -121,6 +123,9 @@ def control_app(facade: Controls) -> web.Application:
     async def readiness(_: web.Request) -> web.Response:
         return wire_response(facade.document())
 
+    async def logs(_: web.Request) -> web.Response:
+        return wire_response(facade.logs())
+
     app.router.add_post("/v1/rollback", rollback)
     app.router.add_get("/v1/rollback", rollback_plan)
     _add_keeper(app, facade.keeper)
@@ -128,6 +133,7 @@ def control_app(facade: Controls) -> web.Application:
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/readiness", readiness)
+    app.router.add_get("/v1/logs", logs)
     return app
 
 

@@ -26,6 +26,7 @@ from agent.peers.attest import Attestor
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
+from agent.readiness.logs.forms import LogReport
 from agent.reporting import build_report
 from agent.self_upgrade import Departure
 from agent.service.choose import choose_service
@@ -130,7 +131,7 @@ class Daemon:
         self._observing = Observing(
             config,
             layout,
-            self._trust.name,
+            self._fleet,
             self._gateway,
             self._installer,
             self.service,
@@ -356,6 +357,9 @@ class Daemon:
     async def roll_back(self, reason: str) -> NodeReport:
         await self.conductor.runner.roll_back(reason)
         return await self.report()
+
+    def logs(self) -> LogReport:
+        return self._observing.logs.report()
 
     async def plan_rollback(self) -> RollbackPlan:
         return await self.conductor.runner.plan_rollback()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from agent.changes import Changes
 from agent.config import AgentConfig
 from agent.layout import Layout
+from agent.membership import Membership
 from agent.openclaw.gateway import Gateway
-from agent.readiness.all_probes import make_guards, make_probes
+from agent.readiness.all_probes import make_guards, make_log_probe, make_probes
 from agent.readiness.history import History
+from agent.readiness.logs.gateway import GatewayLogs
 from agent.readiness.monitor import Monitor
 from agent.service.base import GatewayService
 from agent.upgrade.installers.base import Installer
@@ -15,13 +17,14 @@ from shared.clock import Clock
 
 
 class Observing:
-    """`monitor` has the document; `history` what it was made from, for an hour."""
+    """`monitor` has the document; `history` what it was made from, for an hour; `logs` the
+    gateway's errors."""
 
     def __init__(
         self,
         config: AgentConfig,
         layout: Layout,
-        node: str,
+        fleet: Membership,
         gateway: Gateway,
         installer: Installer,
         service: GatewayService,
@@ -29,9 +32,15 @@ class Observing:
         changes: Changes,
     ) -> None:
         self.history = History()
+        self.logs = GatewayLogs.of(config, layout, clock)
         self.monitor = Monitor(
-            node,
-            make_probes(config, layout, gateway, installer, service.alive),
+            fleet.name,
+            [
+                *make_probes(
+                    config, layout, gateway, installer, service.alive, clock, fleet.offsets
+                ),
+                make_log_probe(config, layout, self.logs, clock),
+            ],
             clock,
             changes.notify,
             history=self.history,

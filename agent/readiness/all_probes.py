@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from agent.config import AgentConfig
 from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
+from agent.readiness.footprint import FamilyMeter
 from agent.readiness.guards import Guard
+from agent.readiness.logs.gateway import GatewayLogs
+from agent.readiness.probes.clock import ClockProbe
 from agent.readiness.probes.digest import DigestProbe
+from agent.readiness.probes.disk import DiskProbe
 from agent.readiness.probes.doctor import DoctorProbe
 from agent.readiness.probes.gateway import GatewayProbe
+from agent.readiness.probes.host import HostProbe
+from agent.readiness.probes.logs import LogProbe
+from agent.readiness.probes.loop import LoopProbe
 from agent.readiness.probes.memory import MemoryProbe
 from agent.readiness.probes.plugins import PluginProbe
 from agent.readiness.probes.queue import QueueProbe
@@ -20,6 +27,7 @@ from agent.readiness.probes.tree import TreeProbe
 from agent.readiness.reading import Probe
 from agent.service.base import Pid
 from agent.upgrade.installers.base import Installer
+from shared.clock import Clock
 
 
 def make_guards(config: AgentConfig) -> list[Guard]:
@@ -33,6 +41,8 @@ def make_probes(
     gateway: Gateway,
     installer: Installer,
     alive: Callable[[], Awaitable[Pid | None]],
+    clock: Clock,
+    offsets: Callable[[], Mapping[str, float]],
 ) -> list[Probe]:
     times, limits = config.probes, config.guards
 
@@ -40,12 +50,64 @@ def make_probes(
         return installer.openclaw(layout.current) if layout.current.exists() else None
 
     return [
-        TreeProbe(layout.current, times.tree_every, installer.drift),
+        TreeProbe(
+            layout.current,
+            times.tree_every,
+            installer.drift,
+            sweep_every_s=times.tree_sweep_every,
+            monotonic=clock.monotonic,
+        ),
         GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
         RunningProbe(gateway, current, alive, times.gateway_every),
         DoctorProbe(current, times.doctor_every, config.upgrade.doctor_timeout),
         QueueProbe(gateway, current, times.queue_every),
         PluginProbe(gateway, current, layout.current, times.plugins_every),
         DigestProbe(gateway, current, times.queue_every),
-        MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
+        MemoryProbe(
+            current,
+            alive,
+            FamilyMeter(clock.monotonic),
+            times.memory_every,
+            limits.memory_bytes,
+        ),
+        *probes_of_host(config, layout, clock, offsets),
     ]
+
+
+def probes_of_host(
+    config: AgentConfig,
+    layout: Layout,
+    clock: Clock,
+    offsets: Callable[[], Mapping[str, float]],
+) -> list[Probe]:
+    """What is read of the host and of the agent itself, gateway or not."""
+    times, limits = config.probes, config.guards
+    return [
+        HostProbe(times.host_every, limits.memory_percent),
+        DiskProbe(
+            {
+                "the agent's home": layout.home,
+                "the gateway's state": config.gateway.state,
+                "the store of releases": layout.releases,
+            },
+            layout.scratch,
+            times.disk_every,
+            limits.disk_free,
+            limits.disk_latency_ms,
+        ),
+        ClockProbe(clock, offsets, times.clock_every, limits.clock_skew),
+        LoopProbe(times.loop_every, limits.agent_loop_ms),
+    ]
+
+
+def make_log_probe(
+    config: AgentConfig, layout: Layout, logs: GatewayLogs, clock: Clock
+) -> LogProbe:
+    return LogProbe(
+        logs,
+        layout.current,
+        clock,
+        period_s=config.probes.logs_every,
+        limit=config.guards.new_errors,
+        judged_for_s=config.guards.new_errors_for,
+    )
