@@ -58,15 +58,13 @@ class Follower:
             self._offset = place.offset if place.offset <= size else 0
 
     def read(self) -> list[bytes]:
-        """Whole lines, without their ends, in order."""
+        """Whole lines, without their ends, in order; none at the end of the file."""
         lines: list[bytes] = []
-        budget = MAX_READ
-        while budget > 0:
-            data = self._more(budget)
+        while not lines:
+            data = self._more()
             if not data and not self._next():
                 break
-            budget -= len(data)
-            lines += self._split(data)
+            lines = self._split(data)
         return lines
 
     def close(self) -> None:
@@ -74,7 +72,7 @@ class Follower:
             os.close(self._fd)
             self._fd = None
 
-    def _more(self, budget: int) -> bytes:
+    def _more(self) -> bytes:
         if self._fd is None:
             return b""
         size = os.fstat(self._fd).st_size
@@ -84,7 +82,7 @@ class Follower:
             self.skipped += size - MAX_BACKLOG - self._offset + len(self._carry)
             self._rewind(size - MAX_BACKLOG)
             self._skipping = True
-        data = os.pread(self._fd, budget, self._offset)
+        data = os.pread(self._fd, MAX_READ, self._offset)
         self._offset += len(data)
         return data
 

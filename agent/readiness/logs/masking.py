@@ -42,15 +42,14 @@ _DAY = r"\d{4}-\d\d-\d\d"
 _HOUR = r"\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?"
 _MASKS = (
     (re.compile(rf"\b{_UUID}"), "<id>"),
-    (re.compile(rf"\b{_DAY}(?:[T ]{_HOUR})?|\b{_HOUR}\b"), "<time>"),
-    (re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s\"'<>)]+"), "<url>"),
     (re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.])"), "<address>"),
+    (re.compile(rf"\b{_DAY}(?:[T ]{_HOUR})?|(?<![\w.:])\b{_HOUR}\b"), "<time>"),
+    (re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s\"'<>)]+"), "<url>"),
     (re.compile(r"\[[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F]*\](?::\d+)?"), "<address>"),
     (re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])"), "<address>"),
     (re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`|(?<![\w<>])\'(?:[^\'\\]|\\.)*\'(?!\w)'), "<text>"),
     (re.compile(r"(?<![\w<>])(?:~|\.{1,2}|[A-Za-z]:|file:)?[/\\][^\s:;,()\"'<>\[\]]+"), "<path>"),
     (re.compile(r"(?<![\w<>.@-])[\w.@-]+/[^\s:;,()\"'<>\[\]]+"), "<path>"),
-    (re.compile(r"\b(?=[a-fA-F]*\d)[0-9a-fA-F]{6,}\b|\b0x[0-9a-fA-F]+\b"), "<id>"),
     (re.compile(r"(?<!\w)\w*\d\w*(?:%|\b)"), "<n>"),
 )
 _REPEATED = re.compile(r"(<[a-z]+>)(?:[\s,:.|/+-]*\1)+")

@@ -69,8 +69,8 @@ class TreeProbe:
     async def read(self) -> Reading:
         if not self._current.is_symlink():
             return unknown("no release is installed")
-        tree = self._current.resolve()
         try:
+            tree = await asyncio.to_thread(self._current.resolve)
             facts = await asyncio.to_thread(read_facts, tree)
             if reason := await self._drift(tree) or await self._swept(tree):
                 return Reading(CheckStatus.FAIL, reason)
