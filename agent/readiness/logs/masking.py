@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-MAX_TEXT = 2000
+MAX_TEXT = 600
 """Characters of a message that are looked at."""
 MAX_SHOWN = 300
 HIDDEN = "[hidden]"
