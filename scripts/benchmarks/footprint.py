@@ -63,9 +63,7 @@ async def run_round(seconds: float) -> list[Sample]:
             await fleet.open()
             release = await fleet.freeze(VERSION)
             await fleet.until_found()
-            await fleet.until_ended(
-                await fleet.set_target(release, strategy="immediate", soak_s=0)
-            )
+            await fleet.until_ended(await fleet.set_target(release, strategy="immediate", soak_s=0))
             parties = [
                 *(agent_of(fleet, node) for node in fleet.nodes),
                 *(_start(rivals, fleet, name, argv) for name, argv in rival_argvs().items()),
