@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from agent.history_api import PATH, history_route
 from agent.readiness.history import History
+from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
 from shared.http import Handler, application, read_wire, wire_response
@@ -62,6 +63,7 @@ class Controls(Measured, Protocol):
     @property
     def keeper(self) -> Keeper: ...
     async def plan_rollback(self) -> RollbackPlan: ...
+    def logs(self) -> LogReport: ...
 
 
 def control_app(facade: Controls, readiness: Handler) -> web.Application:
@@ -87,6 +89,9 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     async def status(_: web.Request) -> web.Response:
         return wire_response(await facade.report())
 
+    async def logs(_: web.Request) -> web.Response:
+        return wire_response(facade.logs())
+
     app.router.add_post("/v1/rollback", rollback)
     app.router.add_get("/v1/rollback", rollback_plan)
     _add_keeper(app, facade.keeper)
@@ -95,6 +100,7 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/readiness", readiness)
     app.router.add_get(PATH, history_route(facade.history))
+    app.router.add_get("/v1/logs", logs)
     return app
 
 

@@ -29,6 +29,7 @@ from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.peers.mesh import Mesh
 from agent.readiness.history import History
+from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
 from agent.reading_api import readiness_route, reading_app
 from agent.remembering import Remembering
@@ -136,7 +137,7 @@ class Daemon:
         self._observing = Observing(
             config,
             layout,
-            self._trust.name,
+            self._fleet,
             self._gateway,
             self._installer,
             self.service,
@@ -416,6 +417,9 @@ class Daemon:
     async def roll_back(self, reason: str) -> NodeReport:
         await self.conductor.runner.roll_back(reason)
         return await self.report()
+
+    def logs(self) -> LogReport:
+        return self._observing.logs.report()
 
     async def plan_rollback(self) -> RollbackPlan:
         return await self.conductor.runner.plan_rollback()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from agent.changes import Changes
 from agent.config import AgentConfig
 from agent.layout import Layout
+from agent.membership import Membership
 from agent.openclaw.gateway import Gateway
-from agent.readiness.all_probes import make_probes
+from agent.readiness.all_probes import make_log_probe, make_probes
+from agent.readiness.logs.gateway import GatewayLogs
 from agent.readiness.monitor import Monitor
 from agent.remembering import Remembering
 from agent.service.base import GatewayService
@@ -15,13 +17,13 @@ from shared.clock import Clock
 
 
 class Observing:
-    """`monitor` has the document."""
+    """`monitor` has the document; `logs` the gateway's errors."""
 
     def __init__(  # noqa: PLR0913 - one part out of everything that is read
         self,
         config: AgentConfig,
         layout: Layout,
-        node: str,
+        fleet: Membership,
         gateway: Gateway,
         installer: Installer,
         service: GatewayService,
@@ -30,9 +32,15 @@ class Observing:
         *,
         remembering: Remembering,
     ) -> None:
+        self.logs = GatewayLogs.of(config, layout, clock)
         self.monitor = Monitor(
-            node,
-            make_probes(config, layout, gateway, installer, service.alive, clock),
+            fleet.name,
+            [
+                *make_probes(
+                    config, layout, gateway, installer, service.alive, clock, fleet.offsets
+                ),
+                make_log_probe(config, layout, self.logs, clock),
+            ],
             clock,
             changes.notify,
             history=remembering.history,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -41,6 +42,9 @@ class ProbeConfig(Section):
     queue_every: Duration = 15.0
     tasks_every: Duration = 15.0
     tree_every: Duration = 60.0
+    tree_sweep_every: Duration = 900.0
+    """How long at most until every file of the tree was looked at (not read). It is done as often as it costs
+    less than a two-thousandth of a core: each `tree_every` for a small tree, some five minutes for 41,000 files."""
     doctor_every: Duration = 3600.0
     plugins_every: Duration = 3600.0
     host_every: Duration = 10.0
@@ -48,6 +52,8 @@ class ProbeConfig(Section):
     clock_every: Duration = 30.0
     loop_every: Duration = 1.0
     logs_every: Duration = 10.0
+    log_files: Annotated[list[Path], Field(max_length=8)] = []
+    """Besides the places where OpenClaw logs by itself: its `logging.file`, where that was set."""
     queue: SourceConfig | None = None
     """Instead of the gateway's own queue: a JSON object whose `depth` (or `counts.totalActive`) is the depth."""
     digest: SourceConfig | None = None
@@ -90,3 +96,5 @@ class GuardConfig(Section):
     """Against the median of the peers."""
     new_errors: int = Field(default=10, ge=1)
     """So many lines of error forms that the release before did not have are a failure; fewer, a warning."""
+    new_errors_for: Duration = 86400.0
+    """How long after an upgrade they are judged; later what is new has other causes."""

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from agent.openclaw.gateway import Gate, Gateway
+from agent.readiness.footprint import FamilyMeter
 from agent.readiness.guards.leak import LeakGuard, LeakLimits
 from agent.readiness.history import History
 from agent.readiness.probes.memory import MemoryProbe
@@ -76,7 +77,9 @@ async def watch(
     async def alive() -> Pid | None:
         return pid
 
-    probe = MemoryProbe(home.openclaw, alive, EVERY_S, int(LIMITS.ceiling))
+    probe = MemoryProbe(
+        home.openclaw, alive, FamilyMeter(time.monotonic), EVERY_S, int(LIMITS.ceiling)
+    )
     history, guard = History(), LeakGuard(LIMITS)
     while True:
         now = time.time()
