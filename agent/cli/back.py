@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.options import DEFAULT_HOME, HomeOption, JsonOption
-from agent.cli.parts import ask_agent, make_daemon
+from agent.cli.parts import ask_agent
 from agent.cli.shown import outcome
 from agent.layout import Layout
+from agent.starting import make_daemon
 from shared.canonical import canonical_json, parse_json
 from shared.errors import UnavailableError
 from shared.report import Loss, NodeReport, RollbackPlan

@@ -1,31 +1,13 @@
-"""How a command reaches the agent of a home: through its socket, or by being the agent."""
+"""How a command reaches the agent of a home: through its socket."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
 
 from agent.layout import Layout
 from shared.errors import ConfigError, RollcallError, UnavailableError
-
-
-def make_daemon(home: Path) -> Any:
-    from agent.cage import gateway_account, prepare_cage
-    from agent.config import load_config
-    from agent.daemon import Daemon
-    from agent.trust import load_trust
-    from shared.clock import SystemClock
-
-    config = load_config(home / "agent.toml")
-    layout = Layout(home, config.openclaw.store)
-    account = gateway_account(config.gateway.user, layout.config)
-    trust = load_trust(layout)
-    os.umask(0o077)
-    layout.make()
-    prepare_cage(config, layout, account)
-    return Daemon(config, layout, trust, SystemClock(), account)
 
 
 def ask_agent(
