@@ -5,29 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
 
 from agent.layout import Layout
+from agent.starting import make_daemon
 from shared.canonical import MAX_JSON_BYTES
 from shared.errors import ConfigError, RollcallError, UnavailableError
 from shared.terminal import run_async, say
-
-
-def make_daemon(home: Path) -> Any:
-    from agent.cage import gateway_account, prepare_cage
-    from agent.config import load_config
-    from agent.daemon import Daemon
-    from agent.trust import load_trust
-    from shared.clock import SystemClock
-
-    config = load_config(home / "agent.toml")
-    layout = Layout(home, config.openclaw.store)
-    account = gateway_account(config.gateway.user, layout.config)
-    trust = load_trust(layout)
-    os.umask(0o077)
-    layout.make()
-    prepare_cage(config, layout, account)
-    return Daemon(config, layout, trust, SystemClock(), account)
 
 
 def ask_agent(
@@ -40,7 +23,6 @@ def ask_agent(
 ) -> bytes:
     """One request to the running agent's socket. Raises UnavailableError when there is none."""
     socket = check_home(home)
-
     return asyncio.run(_ask(socket, method, path, body, timeout_s, max_answer))
 
 

@@ -4,8 +4,10 @@ import asyncio
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from agent.service.exits import until_ended
+from agent.starting import Asked, plain_run
 
 
 async def test_the_end_of_a_process_is_told_at_once() -> None:
@@ -22,3 +24,22 @@ async def test_the_end_of_a_process_is_told_at_once() -> None:
     assert await until_ended(child.pid, 30), "a zombie has ended"
     await asyncio.to_thread(child.communicate)
     assert await until_ended(child.pid, 30), "and so has one that is gone"
+
+
+def test_a_daemon_is_started_without_what_only_people_need() -> None:
+    """What a service manager starts must not grow by what a command line imports."""
+    code = """
+import sys
+from agent.starting import plain_run
+import agent.cli, agent.daemon
+print([each for each in ("typer", "rich", "pygments", "greenlet", "json5", "plistlib", "difflib")
+       if each in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_only_what_a_service_manager_says_bypasses_the_command_line() -> None:
+    assert plain_run(["run", "--home", "/h"]) == Asked(Path("/h"))
+    for words in (["run"], ["run", "--home"], ["run", "--home", "--json"], ["run", "--help"], []):
+        assert plain_run(words) is None

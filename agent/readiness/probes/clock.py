@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping
 
 from agent.readiness.reading import Reading
@@ -88,7 +87,7 @@ def skew_of(offsets: list[float]) -> float:
     if len(offsets) < ENOUGH_PEERS:
         return -offsets[0]
     clocks = sorted([0.0, *offsets])
-    middle = (statistics.median_low(clocks), statistics.median_high(clocks))
+    middle = (clocks[(len(clocks) - 1) // 2], clocks[len(clocks) // 2])
     return -min(middle, key=abs)
 
 
