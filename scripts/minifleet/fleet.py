@@ -269,6 +269,9 @@ memory_bytes = {pace.memory_bytes}
 leak_warmup = "2s"
 leak_window = "10s"
 leak_horizon = "5s"
+memory_percent = 99
+disk_free = "1%"
+disk_latency_ms = 60000
 
 [probes]
 gateway_every = 1
