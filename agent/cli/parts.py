@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 from agent.layout import Layout
 from agent.starting import make_daemon
 from shared.canonical import MAX_JSON_BYTES
-from shared.errors import ConfigError, RollcallError, UnavailableError
+from shared.errors import ConfigError, ConflictError, RollcallError, UnavailableError
 from shared.terminal import run_async, say
+
+START_S = 60.0
+"""How long an agent may take from its start to its open doors: it puts right first what a crash has left."""
 
 
 def ask_agent(
@@ -65,7 +69,23 @@ def ask_or_be(
             await daemon.answer_alone(recover=recover)
             return await _ask(Layout(home).socket, method, path, body, timeout_s)
 
-    return run_async(be())
+    try:
+        return run_async(be())
+    except ConflictError:
+        say("an agent has started meanwhile; asking it")
+        return _ask_when_up(home, method, path, body, timeout_s)
+
+
+def _ask_when_up(home: Path, method: str, path: str, body: bytes | None, timeout_s: float) -> bytes:
+    """Of an agent that has the home, and opens its doors in a moment."""
+    ends = time.monotonic() + START_S
+    while True:
+        try:
+            return ask_agent(home, method, path, body, timeout_s)
+        except UnavailableError:
+            if time.monotonic() >= ends:
+                raise
+            time.sleep(0.2)
 
 
 async def _ask(
