@@ -19,11 +19,11 @@ from agent.readiness.guards.leak import LeakGuard, LeakLimits
 from agent.readiness.history import History
 from agent.readiness.probes.memory import MemoryProbe
 from agent.service.base import Pid
+from scripts.minifleet.modelstub import ModelStub, provider
 from shared.command import kill_group
 from shared.ports import free_port
 from shared.readiness import Check, CheckStatus
 from tests.openclaw.conftest import NEW, Home, Packages
-from tests.support.modelstub import ModelStub, provider
 
 pytestmark = [pytest.mark.openclaw, pytest.mark.slow]
 MIB = 1 << 20

@@ -32,12 +32,12 @@ from agent.readiness.probes.tasks import TaskReader
 from agent.readiness.probes.throughput import ThroughputProbe
 from agent.readiness.reading import Probe
 from agent.service.base import Pid
+from scripts.minifleet.modelstub import ModelStub, provider
 from shared.clock import SystemClock
 from shared.command import kill_group
 from shared.ports import free_port
 from shared.readiness import Check, CheckStatus
 from tests.openclaw.conftest import NEW, OLD, Home, Packages
-from tests.support.modelstub import ModelStub, provider
 
 pytestmark = [pytest.mark.openclaw, pytest.mark.slow]
 LIMIT_S = 600
