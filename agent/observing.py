@@ -7,7 +7,7 @@ from agent.config import AgentConfig
 from agent.layout import Layout
 from agent.membership import Membership
 from agent.openclaw.gateway import Gateway
-from agent.readiness.all_probes import make_log_probe, make_probes
+from agent.readiness.all_probes import make_probes, probes_of_host
 from agent.readiness.logs.gateway import GatewayLogs
 from agent.readiness.monitor import Monitor
 from agent.remembering import Remembering
@@ -36,10 +36,8 @@ class Observing:
         self.monitor = Monitor(
             fleet.name,
             [
-                *make_probes(
-                    config, layout, gateway, installer, service.alive, clock, fleet.offsets
-                ),
-                make_log_probe(config, layout, self.logs, clock),
+                *make_probes(config, layout, gateway, installer, service.alive, clock),
+                *probes_of_host(config, layout, clock, fleet.offsets, self.logs),
             ],
             clock,
             changes.notify,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.layout import Layout
+from shared.lean import no_system_authorities, one_heap
 from shared.terminal import print_json, run_async, say
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ def plain_run(words: list[str]) -> Asked | None:
 
 
 def make_daemon(home: Path) -> Daemon:
+    with no_system_authorities():
+        from agent.daemon import Daemon
     from agent.cage import gateway_account, prepare_cage
     from agent.config import load_config
-    from agent.daemon import Daemon
     from agent.trust import load_trust
     from shared.clock import SystemClock
 
@@ -51,10 +53,11 @@ def make_daemon(home: Path) -> Daemon:
 
 
 def run_agent(asked: Asked) -> None:
+    one_heap()
+    daemon = make_daemon(asked.home)
     from agent.running import run_until_signal
     from shared import logs
 
-    daemon = make_daemon(asked.home)
     logs.configure(None if asked.foreground else Layout(asked.home).logs / "agent.log")
 
     def ready(urls: dict[str, str]) -> None:

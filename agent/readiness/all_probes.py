@@ -64,7 +64,6 @@ def make_probes(
     installer: Installer,
     alive: Callable[[], Awaitable[Pid | None]],
     clock: Clock,
-    offsets: Callable[[], Mapping[str, float]],
 ) -> list[Probe]:
     times, limits = config.probes, config.guards
 
@@ -88,7 +87,6 @@ def make_probes(
             times.memory_every,
             limits.memory_bytes,
         ),
-        *probes_of_host(config, layout, clock, offsets),
         *probes_of_work(config, layout, gateway, current, alive, clock),
     ]
 
@@ -129,8 +127,9 @@ def probes_of_host(
     layout: Layout,
     clock: Clock,
     offsets: Callable[[], Mapping[str, float]],
+    logs: GatewayLogs,
 ) -> list[Probe]:
-    """What is read of the host and of the agent itself, gateway or not."""
+    """What is read of the host, of the gateway's logs, and of the agent itself."""
     times, limits = config.probes, config.guards
     return [
         HostProbe(times.host_every, limits.memory_percent),
@@ -147,17 +146,12 @@ def probes_of_host(
         ),
         ClockProbe(clock, offsets, times.clock_every, limits.clock_skew),
         LoopProbe(times.loop_every, limits.agent_loop_ms),
+        LogProbe(
+            logs,
+            layout.current,
+            clock,
+            period_s=times.logs_every,
+            limit=limits.new_errors,
+            judged_for_s=limits.new_errors_for,
+        ),
     ]
-
-
-def make_log_probe(
-    config: AgentConfig, layout: Layout, logs: GatewayLogs, clock: Clock
-) -> LogProbe:
-    return LogProbe(
-        logs,
-        layout.current,
-        clock,
-        period_s=config.probes.logs_every,
-        limit=config.guards.new_errors,
-        judged_for_s=config.guards.new_errors_for,
-    )

@@ -3,7 +3,8 @@
 In the same minutes: three agents of a fleet, each with a gateway that has nothing to do and all probes at
 their usual periods; three `serf agent`s that are joined; one node exporter that nobody asks; and the floor,
 a process that imports what an agent is made of. CPU is that of a process, of its children that live and of
-those that have ended; the gateway is not counted. Memory is PSS, the median over the time.
+those that have ended; the gateway is not counted. Memory is PSS, the median over the time. Agents run from
+bytecode, as installed ones do: what compiles its own source keeps some MiB of that.
 
 | figure | ours | rival |
 |---|---|---|
@@ -21,6 +22,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from compileall import compile_dir
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,7 @@ from shared.terminal import say
 FIGURES = ("cpu_vs_serf", "memory_vs_floor", "memory_vs_serf", "memory_vs_node_exporter")
 VERSION = "2026.7.35"
 FLOOR = Path(__file__).with_name("floor.py")
+ROOT = Path(__file__).resolve().parents[2]
 EXPORTER = "prometheus-node-exporter"
 SETTLE_S = 30.0
 LOOKS = 5
@@ -58,6 +61,9 @@ async def run_round(seconds: float) -> list[Sample]:
     need("serf", "serf")
     need(EXPORTER, EXPORTER)
     fleet = IdleFleet(Workspace(), STANDIN, standin=True, mdns=False)
+    fleet.agent_env["PYTHONDONTWRITEBYTECODE"] = ""
+    for package in ("agent", "shared"):
+        await asyncio.to_thread(compile_dir, ROOT / package, quiet=1)
     with ExitStack() as rivals:
         try:
             await fleet.open()
@@ -138,7 +144,7 @@ class Party:
 
 
 async def measure(parties: list[Party], seconds: float) -> None:
-    """Raises RollcallError when a process or its gateway was replaced meanwhile: then there is no figure."""
+    """Raises RollcallError when a process has ended or a gateway was replaced: then there is no figure."""
     loop = asyncio.get_running_loop()
     gateways = [party.gateway() for party in parties]
     began, before = loop.time(), [party.spent() for party in parties]
@@ -147,7 +153,8 @@ async def measure(parties: list[Party], seconds: float) -> None:
         for party in parties:
             party.look()
     for party, start, gateway in zip(parties, before, gateways, strict=True):
-        if not party.process.is_running() or party.gateway() != gateway:
+        gone = party.process.status() == psutil.STATUS_ZOMBIE
+        if gone or party.gateway() != gateway:
             raise RollcallError(f"{party.name} or its gateway did not stay")
         party.cpu_s, party.seconds = party.spent() - start, loop.time() - began
         party.uss = party.process.memory_full_info().uss
@@ -168,14 +175,16 @@ def agent_of(fleet: MiniFleet, node: Node) -> Party:
 
 def rival_argvs() -> dict[str, list[str]]:
     """On ports of their own, on loopback."""
-    ports = [free_port() for _ in range(3)]
+    ports = list[int]()
+    while len(ports) < 8:
+        ports += {free_port()} - {*ports}
     argvs = {}
-    for number, port in enumerate(ports):
+    for number, port in enumerate(ports[:3]):
         argv = ["serf", "agent", f"-node=n{number}", f"-bind=127.0.0.1:{port}"]
-        argv += [f"-rpc-addr=127.0.0.1:{free_port()}", "-log-level=err"]
+        argv += [f"-rpc-addr=127.0.0.1:{ports[3 + number]}", "-log-level=err"]
         argvs[f"serf-{number}"] = argv + [f"-join=127.0.0.1:{ports[0]}"] * (number > 0)
-    argvs["node_exporter"] = [EXPORTER, f"--web.listen-address=127.0.0.1:{free_port()}"]
-    argvs["floor"] = [sys.executable, str(FLOOR), str(free_port())]
+    argvs["node_exporter"] = [EXPORTER, f"--web.listen-address=127.0.0.1:{ports[6]}"]
+    argvs["floor"] = [sys.executable, str(FLOOR), str(ports[7])]
     return argvs
 
 

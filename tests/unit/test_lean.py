@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -43,3 +44,22 @@ def test_only_what_a_service_manager_says_bypasses_the_command_line() -> None:
     assert plain_run(["run", "--home", "/h"]) == Asked(Path("/h"))
     for words in (["run"], ["run", "--home"], ["run", "--home", "--json"], ["run", "--help"], []):
         assert plain_run(words) is None
+
+
+def test_what_was_kept_out_can_be_imported_afterwards() -> None:
+    code = """
+import os, ssl, sys
+from agent.starting import make_daemon
+from shared.lean import no_system_authorities
+with no_system_authorities():
+    assert ssl.create_default_context().cert_store_stats()["x509_ca"] == 0
+    import agent.daemon
+assert "SSL_CERT_FILE" not in os.environ and "urllib3" not in sys.modules
+import rich, greenlet, structlog, tuf.ngclient.urllib3_fetcher
+structlog.get_logger().info("still logs")
+"""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("SSL_")}
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "still logs" in done.stdout
