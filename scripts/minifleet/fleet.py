@@ -73,6 +73,11 @@ class Node:
     gateway_config: dict[str, Any] = field(default_factory=dict)
     """Merged into openclaw.json."""
 
+    @property
+    def log(self) -> Path:
+        """Of its own: by itself OpenClaw has one log for all gateways of an account."""
+        return self.gateway_home / "openclaw.log"
+
 
 def _hurry(pace: Pace) -> str:
     return f"""\
@@ -237,6 +242,8 @@ class MiniFleet:
             "agents": {"defaults": {"heartbeat": {"every": "0m"}}},
             "update": {"checkOnStart": False},
         }
+        if not self.standin:
+            config["logging"] = {"file": str(node.log)}
         config = merge_patch(config, node.gateway_config)
         (state / "openclaw.json").write_text(json.dumps(config, indent=2))
         (state / "openclaw.json").chmod(0o600)
@@ -285,6 +292,7 @@ gateway_every = 1
 memory_every = 1
 queue_every = {pace.queue_every_s}
 tree_every = 5
+log_files = {json.dumps([str(node.log)])}
 red_after = {pace.red_after_s}
 mismatch_after = {pace.mismatch_after_s}
 
