@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.shown import outcome, value_of
-from agent.history_api import PATH
 from agent.readiness.guards.slope import measure_rise
 from agent.readiness.history import FULL_S, Sample
 from shared.canonical import parse_json
@@ -21,6 +20,7 @@ from shared.report import NodeReport
 from shared.sparkline import TITLES, in_words, sparkline
 
 MAX_ANSWER = 4 << 20
+HISTORY = "/v1/history"
 UNITS = {
     "memory_bytes": "bytes",
     "loop_p99_ms": "ms",
@@ -63,7 +63,7 @@ class Watched:
         self.report = NodeReport.from_bytes(await ask("/v1/status"))
         newest = max((each[-1].at for each in self.series.values() if each), default=None)
         since = "" if newest is None else f"&since={newest - BEHIND_S:.3f}"
-        answer = parse_json(await ask(f"{PATH}?points={POINTS}{since}"), max_bytes=MAX_ANSWER)
+        answer = parse_json(await ask(f"{HISTORY}?points={POINTS}{since}"), max_bytes=MAX_ANSWER)
         for name, samples in answer["samples"].items():
             self._take(name, [Sample(at, value) for at, value in samples], self.document.at)
 
