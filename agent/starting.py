@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,8 @@ def run_agent(asked: Asked) -> None:
     logs.configure(None if asked.foreground else Layout(asked.home).logs / "agent.log")
 
     def ready(urls: dict[str, str]) -> None:
+        gc.collect()
+        gc.freeze()  # what is here now stays: no later collection looks at it again
         if asked.as_json:
             print_json({"home": str(asked.home), "urls": urls})
         else:

@@ -21,7 +21,8 @@ from shared.wire import short
 log = structlog.get_logger()
 
 WAIT_S = 20.0
-HEARTBEAT_S = 5.0
+HEARTBEAT_S = 10.0
+"""What changes is told at once; a node counts as silent after three of these."""
 BATCH_S = 0.1
 AT_LEAST_S, REFUSED_S = 0.05, 1.0
 """Between two exchanges: a coordinator that always has news at once must not keep this host busy."""
