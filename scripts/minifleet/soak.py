@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 
+from agent.readiness.footprint import pss_of
 from scripts.minifleet.ending import Ended, run_to_end
 from scripts.minifleet.fleet import REAL, STANDIN, MiniFleet, Node
 from scripts.minifleet.modelstub import ModelStub, provider
@@ -28,6 +29,7 @@ from shared.readiness import ReadinessDocument
 from shared.roster import Role
 from shared.terminal import print_json, say
 
+MIB = 1 << 20
 VERSION = "2026.9.6"
 LOOK_EVERY_S = 1.0
 TURN_EVERY_S = 3.0
@@ -131,9 +133,7 @@ async def _watch(fleet: MiniFleet, options: argparse.Namespace) -> Seen:
                     await _kill_agent(fleet)
                 if (minute := int((now - began) // 60)) > said:
                     said = minute
-                    say(
-                        f"[{minute} min] {json.dumps(seen.shown()['verdicts'])}, {seen.turns} turns"
-                    )
+                    say(f"[{minute} min] {_line(fleet, seen)}")
                 await asyncio.sleep(LOOK_EVERY_S)
     finally:
         for each in working:
@@ -150,6 +150,12 @@ async def _look(client: aiohttp.ClientSession, node: Node, seen: Seen) -> None:
             seen.note(ReadinessDocument.from_bytes(await answer.read()))
         async with client.get(f"{base}/v1/status") as answer:
             seen.reds.update((await answer.json())["open_reds"])
+
+
+def _line(fleet: MiniFleet, seen: Seen) -> str:
+    sizes = [(pss_of(pid) or 0) / MIB for pid in fleet.supervisor.pids().values()]
+    used = ", ".join(f"{size:.0f}" for size in sizes)
+    return f"{json.dumps(seen.verdicts)}, {seen.turns} turns; coordinator and agents use {used} MiB"
 
 
 async def _kill_agent(fleet: MiniFleet) -> None:
