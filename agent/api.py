@@ -7,6 +7,9 @@ from typing import Annotated, Protocol
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from agent.history_api import PATH, history_route
+from agent.readiness.history import History
+from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
 from shared.http import Handler, application, read_wire, wire_response
@@ -47,12 +50,20 @@ class Facade(Protocol):
     async def change_keys(self) -> str: ...
 
 
-class Controls(Facade, Protocol):
+class Measured(Facade, Protocol):
+    """What the doors for people of this host need besides."""
+
+    @property
+    def history(self) -> History: ...
+
+
+class Controls(Measured, Protocol):
     """What the private door needs besides."""
 
     @property
     def keeper(self) -> Keeper: ...
     async def plan_rollback(self) -> RollbackPlan: ...
+    def logs(self) -> LogReport: ...
 
 
 def control_app(facade: Controls, readiness: Handler) -> web.Application:
@@ -78,6 +89,9 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     async def status(_: web.Request) -> web.Response:
         return wire_response(await facade.report())
 
+    async def logs(_: web.Request) -> web.Response:
+        return wire_response(facade.logs())
+
     app.router.add_post("/v1/rollback", rollback)
     app.router.add_get("/v1/rollback", rollback_plan)
     _add_keeper(app, facade.keeper)
@@ -85,6 +99,8 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/readiness", readiness)
+    app.router.add_get(PATH, history_route(facade.history))
+    app.router.add_get("/v1/logs", logs)
     return app
 
 

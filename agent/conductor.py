@@ -19,16 +19,19 @@ from agent.upgrade.journal import Journal
 from agent.upgrade.lastgood import read_last_good
 from agent.upgrade.record import JournalError, Record
 from agent.upgrade.runner import Runner
-from shared.clock import Clock
+from shared.clock import Clock, wait_at_most
 from shared.durable import switch_link
 from shared.errors import ConflictError, RollcallError
-from shared.messages import Message, RedKind
+from shared.messages import Message, RedKind, Verdict
 from shared.report import Target
 from shared.wire import short
 
 log = structlog.get_logger()
 
 TICK_S = 0.25
+"""While readiness is bad: how exactly the patience with it is measured."""
+IDLE_S = 5.0
+"""What changes is told; this is for what would not be."""
 ASK_AGAIN_S = 5.0
 
 
@@ -51,6 +54,8 @@ class Conductor:
         self.runner = Runner(deps, journal, changes.notify)
         self.waiting = ""
         self._target: Target | None = None
+        self._to_look, self._to_judge = asyncio.Event(), asyncio.Event()
+        changes.listen(self._stir)
 
     @property
     def record(self) -> Record | None:
@@ -72,7 +77,13 @@ class Conductor:
 
     def told(self, target: Target | None) -> None:
         """The coordinator's word: this node's target, or that there is none."""
-        self._target = target
+        if target != self._target:
+            self._target = target
+            self._stir()
+
+    def _stir(self) -> None:
+        self._to_look.set()
+        self._to_judge.set()
 
     async def load(self) -> None:
         """Only look: what cannot be read is left for `recover`."""
@@ -139,6 +150,7 @@ class Conductor:
 
     async def _look(self) -> None:
         while True:
+            self._to_look.clear()
             await self.runner.resume()
             current = self._layout.current
             step = admit(
@@ -152,7 +164,7 @@ class Conductor:
                 await self._begin(step.target)
             else:
                 self._wait_for(step.reason if isinstance(step, Wait) else "")
-                await self._clock.sleep(TICK_S)
+                await wait_at_most(self._to_look, IDLE_S)
 
     async def _begin(self, target: Target) -> None:
         try:
@@ -178,11 +190,14 @@ class Conductor:
 
     async def _judge(self) -> None:
         while True:
+            self._to_judge.clear()
+            kept, document = self.settled, self._monitor.document()
             try:
-                await self._alarms.judge(self._monitor.document(), kept=self.settled)
+                await self._alarms.judge(document, kept=kept)
             except (RollcallError, OSError) as error:
                 log.error("cannot judge readiness", reason=str(error))
-            await self._clock.sleep(TICK_S)
+            well = not kept or document.status is Verdict.GREEN
+            await wait_at_most(self._to_judge, IDLE_S if well else TICK_S)
 
 
 def _say(red: Message) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -349,6 +348,8 @@ def _explain(path: Path, error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{path}: {place}: {first['msg']}"
+    import difflib
+
     known = _known_keys(AgentConfig, [str(part) for part in first["loc"][:-1]])
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
     hint = f"; the nearest known key is {near[0]!r}" if near else ""

@@ -12,6 +12,7 @@ from aiohttp import web
 from agent.alarm import Alarms
 from agent.api import control_app
 from agent.changes import Changes
+from agent.conductor import Conductor
 from agent.config import AgentConfig, parse_static
 from agent.health import Senses
 from agent.hooks import FreezeHook, Tellings
@@ -27,8 +28,11 @@ from agent.peers.attest import Attestor
 from agent.peers.compare import Comparer
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
+from agent.readiness.history import History
+from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
 from agent.reading_api import readiness_route, reading_app
+from agent.remembering import Remembering
 from agent.reporting import build_report
 from agent.service.choose import choose_service
 from agent.service.host import Host
@@ -39,6 +43,7 @@ from agent.trust import Trust
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.context import Deps
 from agent.upgrade.installers.factory import make_installer
+from agent.upgrade.record import Record
 from agent.upgrade.snapshots import Snapshots
 from agent.upgrading import Upgrading, own_version
 from shared.account import Account
@@ -125,18 +130,20 @@ class Daemon:
             self._snapshots.bookmarks,
             self.service,
             self._clock,
-            lambda: self.conductor.record,
+            self._last_record,
             self._prune,
         )
+        await self._open_memory()
         self._observing = Observing(
             config,
             layout,
-            self._trust.name,
+            self._fleet,
             self._gateway,
             self._installer,
             self.service,
             self._clock,
             self._changes,
+            remembering=self._remembering,
         )
         self.monitor = self._observing.monitor
         await self._open_mesh()
@@ -164,6 +171,14 @@ class Daemon:
     async def _prune(self) -> None:
         await self.keeper.prune()
 
+    async def _open_memory(self) -> None:
+        self._remembering = Remembering(self._config, self._store, self._clock, self._last_record)
+        await self._remembering.chronicle.load()
+        self._stack.push_async_callback(self._remembering.chronicle.save)
+
+    def _last_record(self) -> Record | None:
+        return self.conductor.record
+
     def _sweep(self) -> None:
         """What an earlier agent of this home has left half done."""
         self._layout.sweep()
@@ -189,7 +204,8 @@ class Daemon:
             self._changes,
             self._own,
         )
-        self.conductor, self.keeper = self._upgrading.conductor, self._upgrading.keeper
+        self.conductor: Conductor = self._upgrading.conductor
+        self.keeper = self._upgrading.keeper
 
     def _reaches_somebody(self) -> bool:
         peers = self._trust.peer_names()
@@ -257,6 +273,7 @@ class Daemon:
             weight=self._balancing.traffic,
             trees=self._trees,
             snapshots=self._snapshots,
+            baseline=self._remembering.take_baseline,
             progress=self._say,
         )
 
@@ -270,6 +287,7 @@ class Daemon:
             for name, work in (
                 ("service", self.service.keep()),
                 ("readiness", self.monitor.run()),
+                ("history", self._remembering.chronicle.run()),
                 ("mesh", self._peering.run()),
                 ("compare", self._comparer.run()),
                 ("roster", self._fleet.gossip.run()),
@@ -376,6 +394,10 @@ class Daemon:
     def published(self) -> Published:
         return self.monitor.published()
 
+    @property
+    def history(self) -> History:
+        return self._remembering.history
+
     def weight(self) -> int:
         return self._balancing.traffic.get()
 
@@ -397,11 +419,16 @@ class Daemon:
             certificate_expires=self._fleet.renewal.expires,
             standing=self._upgrading.outlook.now,
             balancers=self._balancing.askers.seen(),
+            weight=self.weight(),
+            trends=self._remembering.trends.now(),
         )
 
     async def roll_back(self, reason: str) -> NodeReport:
         await self.conductor.runner.roll_back(reason)
         return await self.report()
+
+    def logs(self) -> LogReport:
+        return self._observing.logs.report()
 
     async def plan_rollback(self) -> RollbackPlan:
         return await self.conductor.runner.plan_rollback()

@@ -59,6 +59,14 @@ class Membership:
         await self.releases.load()
 
     @property
+    def name(self) -> str:
+        return self._trust.name
+
+    def offsets(self) -> dict[str, float]:
+        """How far each peer's clock is ahead of this node's, in seconds, where that is known."""
+        return self.gossip.offsets()
+
+    @property
     def alerts(self) -> list[str]:
         """What people must see to; nothing else depends on it."""
         revoked = ["this node was revoked"] if self._trust.revoked else []

@@ -10,8 +10,9 @@ from functools import cache
 from aiohttp import web
 
 from agent import metrics
-from agent.api import Facade
+from agent.api import Facade, Measured
 from agent.healthz import HEALTH_TYPE, as_health, as_text, judge_ready, wants_json
+from agent.history_api import PATH, history_route
 from shared.errors import BadInputError
 from shared.http import application, wire_response
 from shared.readiness import ReadinessDocument, document_schema, without
@@ -24,8 +25,8 @@ REVALIDATED = "no-cache"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def reading_app(facade: Facade) -> web.Application:
-    """`/livez`, `/readyz`, `/metrics`, `/v1/readiness` with its schema, `/v1/status`."""
+def reading_app(facade: Measured) -> web.Application:
+    """`/livez`, `/readyz`, `/metrics`, `/v1/readiness` with its schema, `/v1/history`, `/v1/status`."""
     app = application()
 
     async def livez(_: web.Request) -> web.Response:
@@ -40,6 +41,7 @@ def reading_app(facade: Facade) -> web.Application:
     app.router.add_get("/v1/readiness", readiness_route(facade))
     app.router.add_get("/v1/readiness/schema", schema)
     app.router.add_get("/v1/status", status)
+    app.router.add_get(PATH, history_route(facade.history))
     return app
 
 

@@ -20,6 +20,7 @@ from shared.report import (
     NodeReport,
     ReadinessSummary,
     Standing,
+    Trend,
     UpgradeReport,
     WayBack,
 )
@@ -47,6 +48,8 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     certificate_expires: float | None,
     standing: Standing | None,
     balancers: list[Asker],
+    weight: int,
+    trends: list[Trend],
 ) -> NodeReport:
     compared = document.comparable
     return NodeReport(
@@ -75,6 +78,8 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         certificate_expires=certificate_expires,
         standing=standing,
         balancers=balancers,
+        weight=weight,
+        trends=trends,
     )
 
 

@@ -8,34 +8,42 @@ from pathlib import Path
 
 import structlog
 
+from agent.changes import Changes
 from agent.config import GatewayConfig
 from agent.layout import Layout
 from agent.openclaw.tree import config_schema, read_seal
 from agent.upgrade.snapshots import Snapshots
-from shared.clock import Clock
+from shared.clock import Clock, wait_at_most
 from shared.errors import RollcallError
 from shared.report import Standing
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 600.0
-LOOK_AT_CHANGE_S = 1.0
 
 
 class Outlook:
     """`now` is None until a release runs and has been looked at."""
 
     def __init__(
-        self, layout: Layout, gateway: GatewayConfig, snapshots: Snapshots, clock: Clock
+        self,
+        layout: Layout,
+        gateway: GatewayConfig,
+        snapshots: Snapshots,
+        clock: Clock,
+        changes: Changes,
     ) -> None:
         self._layout, self._gateway = layout, gateway
         self._snapshots, self._clock = snapshots, clock
+        self._changed = asyncio.Event()
+        changes.listen(self._changed.set)
         self.now: Standing | None = None
 
     async def run(self) -> None:
         """Anew when another release runs, and every ten minutes: sizes change."""
         looked, of = float("-inf"), None
         while True:
+            self._changed.clear()
             tree = await asyncio.to_thread(self._tree)
             due = self._clock.monotonic() - looked >= LOOK_EVERY_S
             if tree != of or due:
@@ -44,7 +52,7 @@ class Outlook:
                 except (RollcallError, OSError) as error:
                     log.warning("cannot tell the way back", reason=str(error))
                 looked, of = self._clock.monotonic(), tree
-            await self._clock.sleep(LOOK_AT_CHANGE_S)
+            await wait_at_most(self._changed, LOOK_EVERY_S)
 
     def _tree(self) -> Path | None:
         current = self._layout.current

@@ -1,7 +1,7 @@
 """The agent's own database: sqlite3 on one thread, one connection (LIBRARIES.md).
 
 It keeps every signed envelope this node made or accepted, who has acknowledged what, which releases
-are blocked, and a few counters. What it says survives a power cut (`synchronous=FULL`).
+are blocked, what the probes measured, and a few counters. What it says survives a power cut (`synchronous=FULL`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ class Blocked(Wire):
     at: float
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE envelopes (
@@ -52,7 +52,18 @@ _TO_2 = """
 CREATE TABLE dismissed (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
 ALTER TABLE envelopes ADD COLUMN keyid TEXT NOT NULL DEFAULT '';
 """
-_STEPS = {0: _SCHEMA + _TO_2, 1: _TO_2}
+_TO_3 = """
+CREATE TABLE history_samples (
+  series TEXT NOT NULL, at REAL NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (at, series)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE history_buckets (
+  series TEXT NOT NULL, at REAL NOT NULL, low REAL NOT NULL, mean REAL NOT NULL, high REAL NOT NULL,
+  count INTEGER NOT NULL, PRIMARY KEY (at, series)
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('readable_from', 2) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+"""
+"""An agent of before needs nothing of it."""
+_STEPS = {0: _SCHEMA + _TO_2 + _TO_3, 1: _TO_2 + _TO_3, 2: _TO_3}
 """What brings a database of each version to the newest."""
 
 _CLOSED = """
@@ -170,6 +181,15 @@ class Store:
     async def write(self, sql: str, *values: object) -> int:
         """One statement, committed. Returns the number of rows it changed."""
         return await self._commit(lambda: self._db.execute(sql, values).rowcount)
+
+    async def write_all(self, work: Sequence[tuple[str, Sequence[Sequence[object]]]]) -> None:
+        """Statements, each for many rows, in one transaction: one sync of the disk for all of them."""
+
+        def write() -> None:
+            for sql, rows in work:
+                self._db.executemany(sql, rows)
+
+        await self._commit(write)
 
     async def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         return await self._do(lambda: self._db.execute(sql, values).fetchall())

@@ -12,7 +12,7 @@ from agent.coordinator import Coordinator
 from agent.store import Store
 from agent.trust import Trust
 from shared.backoff import Backoff
-from shared.clock import Clock, wait_at_most
+from shared.clock import Clock
 from shared.errors import RollcallError, UnavailableError, UntrustedError
 from shared.http import is_about_protocol
 from shared.report import NodeReport, SyncAnswer, SyncRequest, Target
@@ -20,8 +20,9 @@ from shared.wire import short
 
 log = structlog.get_logger()
 
-WAIT_S = 20.0
-HEARTBEAT_S = 5.0
+WAIT_S = 12.0
+"""How long an exchange waits for news of the coordinator: each is a heartbeat too, and a node counts as silent after
+30 s. What changes here is told at once."""
 BATCH_S = 0.1
 AT_LEAST_S, REFUSED_S = 0.05, 1.0
 """Between two exchanges: a coordinator that always has news at once must not keep this host busy."""
@@ -89,7 +90,7 @@ class Sync:
 
     async def _tell(self) -> None:
         while True:
-            await wait_at_most(self._news, HEARTBEAT_S)
+            await self._news.wait()
             self._news.clear()
             try:
                 await self._exchange(0)

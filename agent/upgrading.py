@@ -82,5 +82,5 @@ class Upgrading:
             lambda: journal.record,
             Keeping(limits.keep_bookmarks, limits.keep_bookmark_days),
         )
-        self.outlook = Outlook(layout, deps.config.gateway, deps.snapshots, deps.clock)
+        self.outlook = Outlook(layout, deps.config.gateway, deps.snapshots, deps.clock, changes)
         self.conductor = Conductor(deps, journal, mesh, alarms, monitor, changes, own.upgrade)

@@ -95,12 +95,13 @@ class FleetState:
         return Fleet(views, await self.reds())
 
     async def view(self) -> FleetView:
+        """Without trends: whoever watches all nodes draws none, and is sent everything at each change."""
         generation = self._notifier.generation
         fleet = await self.fleet()
         last = await self._queries.last_rollout()
         return FleetView(
             generation=generation,
-            nodes=list(fleet.nodes.values()),
+            nodes=[node.model_copy(update={"trends": []}) for node in fleet.nodes.values()],
             reds=fleet.reds,
             rollout=last[0] if last else None,
         )
@@ -199,6 +200,7 @@ def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
             "alerts": report.alerts,
             "certificate_expires": report.certificate_expires,
             "standing": report.standing,
+            "trends": report.trends,
             "roster_epoch": report.roster_epoch,
             "attested_by": attested_by,
         }

@@ -30,6 +30,17 @@ async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
         pass
 
 
+async def sleep_until(event: asyncio.Event, clock: Clock, seconds: float) -> None:
+    """Until the event is set, or so long by this clock, whichever comes first."""
+    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    waking = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleeping.cancel()
+        waking.cancel()
+
+
 class SystemClock:
     def now(self) -> float:
         return time.time()

@@ -111,6 +111,14 @@ class Asker(Wire):
     told: Reason = ""
 
 
+class Trend(Wire):
+    """The last hour of one series, oldest first, in equal parts; None where nothing was read."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
+    unit: Annotated[str, StringConstraints(max_length=16)] = ""
+    values: Annotated[list[float | None], Field(max_length=60)] = []
+
+
 class NodeReport(Wire):
     node: NodeName
     agent_version: VersionWord
@@ -137,6 +145,10 @@ class NodeReport(Wire):
     standing: Standing | None = None
     balancers: Annotated[list[Asker], Field(max_length=64)] = []
     """Who asked in the last minute whether to send traffic here."""
+    weight: Annotated[int, Field(ge=0, le=100)] | None = None
+    """The share of traffic that it takes, in percent."""
+    trends: Annotated[list[Trend], Field(max_length=8)] = []
+    """For people. They change by themselves: they are no reason to tell anybody."""
 
 
 class Target(Wire):

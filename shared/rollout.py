@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
 from shared.protocol import ProtocolRange
-from shared.report import Broadcast, Standing, UpgradeReport, WayBack
+from shared.report import Broadcast, Standing, Trend, UpgradeReport, WayBack
 from shared.roster import Role
 from shared.wire import NodeName, Reason, Sha256, Wire
 
@@ -109,6 +109,7 @@ class NodeView(Wire):
     certificate_expires: float | None = None
     roster_epoch: int = 0
     standing: Standing | None = None
+    trends: list[Trend] = []
     attested_by: list[NodeName] = []
     """Peers whose signed green of this node's last order the coordinator has checked itself."""
 

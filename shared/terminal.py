@@ -10,15 +10,15 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from shared.errors import RollcallError, UsageError
 from shared.wire import describe
+
+if TYPE_CHECKING:
+    import typer
 
 T = TypeVar("T")
 
@@ -48,6 +48,9 @@ def print_table(columns: list[str], rows: list[list[str]], *, empty: str) -> Non
         for row in [columns, *rows]:
             sys.stdout.write("\t".join(row) + "\n")
         return
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column)
@@ -58,6 +61,8 @@ def print_table(columns: list[str], rows: list[list[str]], *, empty: str) -> Non
 
 def confirm(question: str) -> None:
     """Ask a person. Raises UsageError where nobody can answer, typer.Abort for a no."""
+    import typer
+
     if not sys.stdin.isatty():
         raise UsageError(f"{question} nobody is here to answer", remedy="say it with --yes")
     typer.confirm(question, abort=True, err=True)
@@ -68,9 +73,13 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_app(app: typer.Typer, prog: str) -> None:
-    """Run a command line; a RollcallError becomes one line and its exit code, never a traceback."""
+    run_guarded(lambda: app(prog_name=prog), prog)
+
+
+def run_guarded(work: Callable[[], None], prog: str) -> None:
+    """A RollcallError becomes one line and its exit code, never a traceback."""
     try:
-        app(prog_name=prog)
+        work()
     except RollcallError as error:
         say(f"{prog}: {error.message}")
         if error.remedy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from asyncio.sslproto import SSLProtocol
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from shared.durable import read_secret, sync_directory, write_durable
 from shared.errors import UntrustedError
 from shared.roster import DOMAIN, PeerCertificate, tls_name
 
+SSLProtocol.max_size = 32 << 10
+"""Bytes that asyncio reads at once from a TLS connection. It keeps and clears a buffer of that size for each, and
+an agent has a dozen that say little: 256 KiB, its default, would be 3 MiB of them."""
 BACKDATED_S = 3600.0
 """Certificates begin so long before they are issued: clocks differ."""
 

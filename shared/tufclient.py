@@ -21,7 +21,6 @@ from tuf.api.exceptions import (
     RepositoryError,
 )
 from tuf.api.metadata import Metadata, Root, Targets
-from tuf.ngclient import FetcherInterface, Updater
 
 from shared.canonical import sha256_hex
 from shared.durable import (
@@ -40,6 +39,7 @@ from shared.errors import (
     UntrustedError,
 )
 from shared.fleet import FleetDocument
+from shared.lean import stands_in
 from shared.metadata import (
     FLEET,
     TargetEntry,
@@ -49,6 +49,10 @@ from shared.metadata import (
     read_targets,
     read_timestamp,
 )
+
+with stands_in("tuf.ngclient.urllib3_fetcher", "Urllib3Fetcher"):
+    # Its own HTTP client, 1 MiB of it, is for whoever brings none.
+    from tuf.ngclient import FetcherInterface, Updater
 
 Fetch = Callable[[str], bytes]
 """Path below `/tuf/` to bytes. Raises NotFoundError for a file that is not there, and any other

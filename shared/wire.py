@@ -23,7 +23,7 @@ Reason = Annotated[str, StringConstraints(max_length=2000)]
 
 
 class Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
 
     def canonical(self) -> bytes:
         return canonical_json(self.model_dump(mode="json"))

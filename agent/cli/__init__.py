@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-import typer
+import sys
+from typing import TYPE_CHECKING
 
-from agent.cli import adopt, back, hosting, node
-from agent.cli.options import show_version
-from shared.terminal import main_of
+from agent.starting import plain_run, run_agent
+from shared.terminal import run_app, run_guarded
 
-app = typer.Typer(
-    help="The Rollcall agent of this node.", no_args_is_help=True, pretty_exceptions_enable=False
-)
-app.callback()(show_version)
-for commands in (node, back, adopt, hosting):
-    app.add_typer(commands.app)
+if TYPE_CHECKING:
+    import typer
 
-main = main_of(app, "rollcall-agent")
+PROG = "rollcall-agent"
+
+
+def make_app() -> typer.Typer:
+    import typer
+
+    from agent.cli import adopt, back, hosting, logs, node, top
+    from agent.cli.options import show_version
+
+    app = typer.Typer(
+        help="The Rollcall agent of this node.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(show_version)
+    for commands in (node, top, logs, back, adopt, hosting):
+        app.add_typer(commands.app)
+    return app
+
+
+def main() -> None:
+    """A daemon that is started as service managers start it never loads the command line: 2 MiB, and a
+    quarter of a second of CPU."""
+    asked = plain_run(sys.argv[1:])
+    if asked is not None:
+        run_guarded(lambda: run_agent(asked), PROG)
+    else:
+        run_app(make_app(), PROG)

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from agent.cli.options import DEFAULT_HOME, HomeOption, JsonOption
-from agent.cli.parts import ask_agent, make_daemon
+from agent.cli.parts import ask_agent
 from agent.cli.shown import describe, describe_document
 from agent.layout import Layout
+from agent.starting import Asked, run_agent
 from shared.errors import UsageError
 from shared.report import NodeReport
 from shared.roster import Role
@@ -58,19 +59,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Announce readiness as JSON.")] = False,
 ) -> None:
     """Run the agent until it is told to stop. Its gateway stays up when it goes."""
-    from agent.running import run_until_signal
-    from shared import logs
-
-    daemon = make_daemon(home)
-    logs.configure(None if foreground else Layout(home).logs / "agent.log")
-
-    def ready(urls: dict[str, str]) -> None:
-        if as_json:
-            print_json({"home": str(home), "urls": urls})
-        else:
-            say(f"agent of {home} is up; readiness at {urls['readiness']}")
-
-    run_async(run_until_signal(daemon, ready))
+    run_agent(Asked(home, foreground, as_json))
 
 
 @app.command()

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
-from typing import Any
 
 from agent.layout import Layout
+from agent.starting import make_daemon
 from shared.canonical import MAX_JSON_BYTES
-from shared.errors import ConfigError, RollcallError, UnavailableError
+from shared.errors import ConfigError, ConflictError, RollcallError, UnavailableError
 from shared.terminal import run_async, say
 
-
-def make_daemon(home: Path) -> Any:
-    from agent.cage import gateway_account, prepare_cage
-    from agent.config import load_config
-    from agent.daemon import Daemon
-    from agent.trust import load_trust
-    from shared.clock import SystemClock
-
-    config = load_config(home / "agent.toml")
-    layout = Layout(home, config.openclaw.store)
-    account = gateway_account(config.gateway.user, layout.config)
-    trust = load_trust(layout)
-    os.umask(0o077)
-    layout.make()
-    prepare_cage(config, layout, account)
-    return Daemon(config, layout, trust, SystemClock(), account)
+START_S = 60.0
+"""How long an agent may take from its start to its open doors: it puts right first what a crash has left."""
 
 
 def ask_agent(
@@ -39,17 +26,22 @@ def ask_agent(
     max_answer: int = MAX_JSON_BYTES,
 ) -> bytes:
     """One request to the running agent's socket. Raises UnavailableError when there is none."""
+    socket = check_home(home)
+    return asyncio.run(_ask(socket, method, path, body, timeout_s, max_answer))
+
+
+def check_home(home: Path) -> Path:
+    """The running agent's socket. Raises UnavailableError when there is none."""
     socket = Layout(home).socket
     if not home.is_dir():
         raise ConfigError(f"{home} does not exist", remedy="name the agent's home with --home")
     if not os.access(home, os.X_OK):
         raise RollcallError(f"{home} may not be entered by this user", remedy="try with sudo")
-
     if not socket.exists():
         raise UnavailableError(
             f"no agent is running in {home}", remedy="start it with: rollcall-agent run"
         )
-    return asyncio.run(_ask(socket, method, path, body, timeout_s, max_answer))
+    return socket
 
 
 def ask_or_be(
@@ -77,7 +69,23 @@ def ask_or_be(
             await daemon.answer_alone(recover=recover)
             return await _ask(Layout(home).socket, method, path, body, timeout_s)
 
-    return run_async(be())
+    try:
+        return run_async(be())
+    except ConflictError:
+        say("an agent has started meanwhile; asking it")
+        return _ask_when_up(home, method, path, body, timeout_s)
+
+
+def _ask_when_up(home: Path, method: str, path: str, body: bytes | None, timeout_s: float) -> bytes:
+    """Of an agent that has the home, and opens its doors in a moment."""
+    ends = time.monotonic() + START_S
+    while True:
+        try:
+            return ask_agent(home, method, path, body, timeout_s)
+        except UnavailableError:
+            if time.monotonic() >= ends:
+                raise
+            time.sleep(0.2)
 
 
 async def _ask(

@@ -6,13 +6,13 @@ from datetime import datetime
 
 from shared.readiness import Check, ReadinessDocument
 from shared.report import Asker, NodeReport, UpgradeReport
+from shared.sparkline import describe_trends, in_words
 
 
 def value_of(check: Check) -> str:
-    if check.unit == "bytes" and isinstance(check.observed, float):
-        return f"{check.observed / (1 << 20):.0f} MiB"
+    """What was observed, in words."""
     if isinstance(check.observed, float):
-        return f"{check.observed:g} {check.unit or ''}".rstrip()
+        return in_words(check.observed, check.unit)
     return str(check.observed or "")
 
 
@@ -59,6 +59,7 @@ def describe(report: NodeReport) -> list[str]:
         lines += [f"            {line}" for line in _way_back(report.upgrade)]
     if report.waiting:
         lines.append(f"  waits     {report.waiting}")
+    lines += [f"  {line}" for line in describe_trends(report.trends)]
     lines += [f"  alert     {alert}" for alert in report.alerts]
     lines += [f"  red       {red}" for red in report.open_reds]
     lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]

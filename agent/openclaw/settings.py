@@ -10,8 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import json5
-
 from shared.errors import BadInputError, UntrustedError
 from shared.mergepatch import merge_patch
 from shared.untrusted import Folder
@@ -44,6 +42,8 @@ def parse_settings(raw: bytes, state: Path) -> dict[str, Any]:
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
+            import json5  # only who writes comments needs it
+
             value = json5.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"{path} is not JSON5: {error}") from error

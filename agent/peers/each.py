@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from agent.trust import Trust
-from shared.clock import Clock
+from shared.clock import Clock, sleep_until
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 30.0
+"""A roster that changes is told at once; this is for whatever else might end."""
 
 
 async def serve_each_peer(
@@ -18,11 +19,14 @@ async def serve_each_peer(
     """Runs `serve(name)` for every live peer, for ever; cancels it when the peer leaves. `what` names
     the tasks."""
     running: dict[str, asyncio.Task[None]] = {}
+    changed = asyncio.Event()
+    trust.listen(changed.set)
     async with asyncio.TaskGroup() as group:
         while True:
+            changed.clear()
             names = set(trust.peer_names())
             for name in names - running.keys():
                 running[name] = group.create_task(serve(name), name=f"{what}-{name}")
             for name in running.keys() - names:
                 running.pop(name).cancel()
-            await clock.sleep(LOOK_EVERY_S)
+            await sleep_until(changed, clock, LOOK_EVERY_S)

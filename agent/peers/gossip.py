@@ -21,12 +21,16 @@ log = structlog.get_logger()
 
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 5.0
+OFFSETS_KEPT_S = 600.0
+LONGEST_TRIP_S = 5.0
+"""Of a round trip that still tells the time; the error is up to half of it."""
 
 
 class RosterNumber(Wire):
-    """Which roster a node has."""
+    """Which roster a node has, and its wall time when it said so; an older agent says no time."""
 
     number: tuple[int, int]
+    at: float | None = None
 
 
 class Gossip:
@@ -45,11 +49,24 @@ class Gossip:
         self._trust, self._transport, self._clock = trust, transport, clock
         self._on_newer_fleet, self._every_s = on_newer_fleet, every_s
         self._news: dict[str, asyncio.Event] = {}
+        self._offsets: dict[str, tuple[float, float]] = {}
+        """By peer: how far its clock was ahead, and when (monotonic) that was measured."""
         trust.listen(self._tell_all)
 
     def _tell_all(self) -> None:
         for event in self._news.values():
             event.set()
+
+    def offsets(self) -> dict[str, float]:
+        """How far the clock of each live peer is ahead of this node's, in seconds, give or take half of a round
+        trip; of those that answered within ten minutes."""
+        since = self._clock.monotonic() - OFFSETS_KEPT_S
+        names = self._trust.peer_names()
+        return {
+            name: offset
+            for name, (offset, at) in self._offsets.items()
+            if at >= since and name in names
+        }
 
     async def run(self) -> None:
         """One conversation with each peer of the roster, for ever."""
@@ -71,8 +88,12 @@ class Gossip:
 
     async def exchange(self, peer: str) -> None:
         """Ask what the peer has; then give it ours, or take its own, whichever is newer."""
+        asked = self._clock.now()
         raw = await self._transport.ask(peer, "GET", "/v1/peer/roster/number")
-        theirs, ours = RosterNumber.from_bytes(raw).number, self._trust.roster.number
+        said, answered = RosterNumber.from_bytes(raw), self._clock.now()
+        if said.at is not None and 0 <= answered - asked <= LONGEST_TRIP_S:
+            self._offsets[peer] = (said.at - (asked + answered) / 2, self._clock.monotonic())
+        theirs, ours = said.number, self._trust.roster.number
         if theirs < ours and self._trust.roster_raw:
             await self._transport.ask(peer, "POST", "/v1/peer/roster", data=self._trust.roster_raw)
         elif theirs > ours:
@@ -93,7 +114,7 @@ class Gossip:
         return self.number()
 
     def number(self) -> RosterNumber:
-        return RosterNumber(number=self._trust.roster.number)
+        return RosterNumber(number=self._trust.roster.number, at=self._clock.now())
 
     def roster(self) -> bytes:
         return self._trust.roster_raw

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from agent.config import AgentConfig
 from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
+from agent.readiness.baseline import Baseline
+from agent.readiness.footprint import FamilyMeter
 from agent.readiness.guards import Guard
+from agent.readiness.guards.growth import GrowthGuard
+from agent.readiness.guards.leak import LeakGuard, LeakLimits
+from agent.readiness.guards.throughput import ThroughputGuard
+from agent.readiness.logs.gateway import GatewayLogs
+from agent.readiness.probes.clock import ClockProbe
 from agent.readiness.probes.digest import DigestProbe
+from agent.readiness.probes.disk import DiskProbe
 from agent.readiness.probes.doctor import DoctorProbe
 from agent.readiness.probes.gateway import GatewayProbe
+from agent.readiness.probes.host import HostProbe
+from agent.readiness.probes.logs import LogProbe
+from agent.readiness.probes.loop import LoopProbe
 from agent.readiness.probes.memory import MemoryProbe
 from agent.readiness.probes.p95 import P95Probe
 from agent.readiness.probes.plugins import PluginProbe
@@ -27,9 +38,23 @@ from agent.upgrade.installers.base import Installer
 from shared.clock import Clock
 
 
-def make_guards(config: AgentConfig) -> list[Guard]:
-    """What looks back further than one reading."""
-    return []
+def make_guards(config: AgentConfig, baseline: Callable[[], Baseline | None]) -> list[Guard]:
+    """What looks back further than one reading. `baseline` is of before the last upgrade."""
+    limits = config.guards
+    return [
+        LeakGuard(
+            LeakLimits(
+                limits.memory_bytes, limits.leak_warmup, limits.leak_window, limits.leak_horizon
+            )
+        ),
+        GrowthGuard(
+            baseline,
+            times=limits.memory_growth,
+            warmup_s=limits.leak_warmup,
+            window_s=limits.leak_window,
+        ),
+        ThroughputGuard(limits.throughput_fraction),
+    ]
 
 
 def make_probes(
@@ -46,10 +71,22 @@ def make_probes(
         return installer.openclaw(layout.current) if layout.current.exists() else None
 
     return [
-        TreeProbe(layout.current, times.tree_every, installer.drift),
+        TreeProbe(
+            layout.current,
+            times.tree_every,
+            installer.drift,
+            sweep_every_s=times.tree_sweep_every,
+            monotonic=clock.monotonic,
+        ),
         GatewayProbe(gateway, current, times.gateway_every, limits.loop_p99_ms),
         RunningProbe(gateway, current, alive, times.gateway_every),
-        MemoryProbe(current, alive, times.memory_every, limits.memory_bytes),
+        MemoryProbe(
+            current,
+            alive,
+            FamilyMeter(clock.monotonic),
+            times.memory_every,
+            limits.memory_bytes,
+        ),
         *probes_of_work(config, layout, gateway, current, alive, clock),
     ]
 
@@ -82,4 +119,39 @@ def probes_of_work(
         ),
         ThroughputProbe(tasks, times.tasks_every, limits.throughput_per_minute),
         P95Probe(tasks, times.tasks_every, limits.p95_ms),
+    ]
+
+
+def probes_of_host(
+    config: AgentConfig,
+    layout: Layout,
+    clock: Clock,
+    offsets: Callable[[], Mapping[str, float]],
+    logs: GatewayLogs,
+) -> list[Probe]:
+    """What is read of the host, of the gateway's logs, and of the agent itself."""
+    times, limits = config.probes, config.guards
+    return [
+        HostProbe(times.host_every, limits.memory_percent),
+        DiskProbe(
+            {
+                "the agent's home": layout.home,
+                "the gateway's state": config.gateway.state,
+                "the store of releases": layout.releases,
+            },
+            layout.scratch,
+            times.disk_every,
+            limits.disk_free,
+            limits.disk_latency_ms,
+        ),
+        ClockProbe(clock, offsets, times.clock_every, limits.clock_skew),
+        LoopProbe(times.loop_every, limits.agent_loop_ms),
+        LogProbe(
+            logs,
+            layout.current,
+            clock,
+            period_s=times.logs_every,
+            limit=limits.new_errors,
+            judged_for_s=limits.new_errors_for,
+        ),
     ]

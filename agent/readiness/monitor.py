@@ -90,8 +90,9 @@ class Monitor:
             self.published()
 
     async def refresh(self, ids: Iterable[str] | None = None) -> ReadinessDocument:
-        """Read these probes now (all of them by default) and return what comes of it."""
-        wanted = self._probes if ids is None else ids
+        """Read these probes now (all of them by default) and return what comes of it. Ids of checks that no
+        probe stands behind are left out: a guard looks at what is there anyway."""
+        wanted = self._probes if ids is None else self._probes.keys() & set(ids)
         await asyncio.gather(*(self._read(self._probes[name]) for name in wanted))
         self._judged = None
         return self._build().document

@@ -1,27 +1,26 @@
-"""Which supervisor keeps this node's gateway: the one place that knows."""
+"""Which supervisor keeps this node's gateway: the one place that knows, and loads no other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from agent.config import AgentConfig, InstallerKind, ServiceConfig, ServiceKind
 from agent.layout import Layout
 from agent.service.base import GatewayService
-from agent.service.compose import Compose, ComposeService
 from agent.service.host import Host
-from agent.service.launchctl import Launchctl, Target
-from agent.service.launchd import LaunchdJob, LaunchdSupervisor
 from agent.service.process import ProcessService
 from agent.service.supervised import SupervisedService, Supervisor
-from agent.service.systemctl import Systemctl
-from agent.service.systemd import SystemdSupervisor
 from shared.account import Account
 from shared.clock import Clock
 from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent.service.launchctl import Target
+    from agent.service.launchd import LaunchdJob
 
 log = structlog.get_logger()
 
@@ -43,12 +42,17 @@ async def choose_service(
     """The one that agent.toml names. Raises ConfigError when this host or this agent cannot have it."""
     kind, compose = config.service.kind, config.openclaw.compose
     if config.openclaw.installer is InstallerKind.COMPOSE and compose is not None:
+        from agent.service.compose import Compose, ComposeService
+
         client = Compose(compose, config.gateway.home, str(layout.home))
         return ComposeService(client, clock, on_change)
     if kind is ServiceKind.PROCESS:
         return await ProcessService.open(layout.service, clock, on_change)
     supervisor: Supervisor
     if kind is ServiceKind.LAUNCHD:
+        from agent.service.launchctl import Launchctl
+        from agent.service.launchd import LaunchdSupervisor
+
         job = launchd_job(config, layout, account, host)
         program = _program(host.launchctl, "launchd", "launchctl")
         supervisor = LaunchdSupervisor(job, Launchctl(program), clock)
@@ -58,6 +62,9 @@ async def choose_service(
                 "service.kind is systemd, and this agent is not root",
                 remedy='run the agent as root, or set service.kind = "process"',
             )
+        from agent.service.systemctl import Systemctl
+        from agent.service.systemd import SystemdSupervisor
+
         program = _program(host.systemctl, "systemd", "systemctl")
         name = config.service.unit_name()
         supervisor = SystemdSupervisor(name, host.units, Systemctl(program))
@@ -80,6 +87,9 @@ def launchd_job(
 ) -> LaunchdJob:
     """The gateway's job by agent.toml and this host. Raises ConfigError for a domain that this agent cannot
     serve, or that is another user's than the gateway."""
+    from agent.service.launchctl import Target
+    from agent.service.launchd import LaunchdJob
+
     service = config.service
     target = Target(service.job_domain(), service.job_label())
     uid = account.uid if account is not None else host.euid

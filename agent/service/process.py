@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from agent.service.base import Pid, ServiceSpec
+from agent.service.exits import until_ended
 from agent.service.processes import end_all, family_of, rotate
 from shared.account import Account, identity_of
 from shared.clock import Clock
@@ -32,6 +33,7 @@ from shared.wire import Wire
 log = structlog.get_logger()
 
 POLL_S = 0.2
+LOOK_EVERY_S = 5.0
 FIRST_RESTART_S = 0.5
 LONGEST_RESTART_S = 30.0
 HEALTHY_RUN_S = 30.0
@@ -75,6 +77,10 @@ class ProcessService:
         return service
 
     async def alive(self) -> Pid | None:
+        """A child of ours costs a look at its exit code, an adopted process one at its environment."""
+        child, number = self._child, self._state.pid
+        if number is None or (child is not None and child.pid == number):
+            return self._look()
         return await asyncio.to_thread(self._look)
 
     async def start(self, spec: ServiceSpec) -> Pid:
@@ -104,8 +110,11 @@ class ProcessService:
     async def keep(self) -> None:
         """Watch for ever; start the gateway again when it ends unasked, slower each time."""
         delay, was = FIRST_RESTART_S, await self.alive()
+        running = was
         while True:
-            await self._clock.sleep(POLL_S)
+            told = running is not None and await until_ended(running.pid, LOOK_EVERY_S)
+            if not told:
+                await self._clock.sleep(POLL_S)
             running = await self.alive()
             if running != was:
                 was = running

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from agent.config import AgentConfig
 from agent.layout import Layout
@@ -110,6 +110,8 @@ class Deps:
     weight: Weight
     trees: Store
     snapshots: Snapshots
+    baseline: Callable[[str | None], dict[str, Any]]
+    """What the node is like now, with its release, in numbers that a later one is held against."""
     progress: Callable[[str], None]
 
     @property

@@ -11,9 +11,11 @@ import typer
 
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
 from shared.durations import parse_duration
-from shared.errors import UsageError
+from shared.errors import NotFoundError, UsageError
+from shared.report import UpgradeReport
 from shared.rollout import NodeView
 from shared.roster import Role
+from shared.sparkline import describe_trends
 from shared.terminal import confirm, print_json, print_table, say
 
 app = typer.Typer(help="The nodes of the fleet.", no_args_is_help=True)
@@ -47,6 +49,48 @@ def list_nodes(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fals
         rows,
         empty="no node has joined; make a token with: rollcall node token create",
     )
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The node.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """One node: what it last said of itself, with the last hour of what it measures."""
+    answer = Client(config).get("/v1/nodes")
+    found = [each for each in answer["nodes"] if each["name"] == name]
+    if not found:
+        known = ", ".join(each["name"] for each in answer["nodes"]) or "none"
+        raise NotFoundError(f"no node is called {name!r}", remedy=f"there are: {known}")
+    if as_json:
+        print_json(found[0])
+        return
+    for line in describe(NodeView.from_value(found[0])):
+        sys.stdout.write(f"{line}\n")
+
+
+def describe(node: NodeView) -> list[str]:
+    heard = "never heard" if node.age_s is None else f"heard {node.age_s:.0f} s ago"
+    lines = [
+        f"{node.name} ({node.role}{f', {node.site}' if node.site else ''}):"
+        f" OpenClaw {node.version_running or 'not running'}, {node.status}, {heard}"
+    ]
+    said = {
+        "because": node.reason,
+        "waits": node.waiting,
+        "hash": node.ready_probe_sha256 or "",
+        "upgrade": "" if node.upgrade is None else _describe_upgrade(node.upgrade),
+        "frozen by": ", ".join(node.frozen_by),
+        "cert": _days_left(node),
+    }
+    lines += [f"  {title:<10}{text}" for title, text in said.items() if text]
+    lines += [f"  alert     {alert}" for alert in node.alerts]
+    return lines + [f"  {line}" for line in describe_trends(node.trends)]
+
+
+def _describe_upgrade(upgrade: UpgradeReport) -> str:
+    return ", ".join(part for part in (upgrade.phase, upgrade.detail, upgrade.reason) if part)
 
 
 def _days_left(node: NodeView) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from scripts.benchmarks import outage, readiness, rollout, verify
+from scripts.benchmarks import footprint, outage, readiness, rollout, verify
 from scripts.benchmarks.frame import Bench, Options, publish, repeat, summarise
 from shared.errors import RollcallError
 from shared.terminal import EXIT_INTERRUPTED, say
 
 BENCHMARKS: dict[str, Bench] = {
+    "footprint": footprint.run,
     "outage": outage.run,
     "readiness": readiness.run,
     "rollout": repeat(rollout.run_round),
@@ -28,11 +29,16 @@ def main() -> int:
         default="all",
         help="outage only: versions of equal schema, ones that migrate, or both",
     )
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="footprint only: how long to look, 5 to 3600"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not 1 <= options.rounds <= 100:
         parser.error("--rounds is between 1 and 100")
-    wanted = Options(rounds=options.rounds, pair=options.pair)
+    if not 5 <= options.seconds <= 3600:
+        parser.error("--seconds is between 5 and 3600")
+    wanted = Options(rounds=options.rounds, pair=options.pair, seconds=options.seconds)
     try:
         samples = asyncio.run(BENCHMARKS[options.name](wanted))
     except RollcallError as error:

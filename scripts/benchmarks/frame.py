@@ -27,10 +27,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Options:
-    """Of one run. `pair` is what `outage` moves between."""
+    """Of one run. `pair` is what `outage` moves between, `seconds` how long `footprint` looks."""
 
     rounds: int
     pair: str = "all"
+    seconds: float = 120
 
 
 Bench = Callable[[Options], Coroutine[Any, Any, list[Sample]]]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from scripts.minifleet.ending import Ended, run_to_end
 from scripts.minifleet.killing import Points, Rig
 from scripts.minifleet.workspace import Workspace
-from shared.errors import RollcallError, first_known
-from shared.terminal import EXIT_INTERRUPTED, print_json, say
+from shared.terminal import print_json, say
 
 MOST_RIGS = 8
 
@@ -123,30 +122,12 @@ def _sum(rigs: list[Rig]) -> dict[str, Any]:
     }
 
 
-async def _interruptible(options: argparse.Namespace) -> dict[str, Any]:
-    loop = asyncio.get_running_loop()
-    work = asyncio.ensure_future(run(options))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, work.cancel)
-    return await work
-
-
 def main() -> int:
     options = parse(sys.argv[1:])
     try:
-        tally = asyncio.run(_interruptible(options))
-    except asyncio.CancelledError:
-        say("interrupted; nothing is left behind")
-        return EXIT_INTERRUPTED
-    except RollcallError as error:
-        say(f"failpoints: {error}")
-        return 1
-    except BaseExceptionGroup as group:
-        known = first_known(group)
-        if known is None:
-            raise
-        say(f"failpoints: {known}")
-        return 1
+        tally = run_to_end("failpoints", run(options))
+    except Ended as ended:
+        return ended.code
     if options.json:
         print_json(tally)
     else:

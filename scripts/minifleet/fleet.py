@@ -41,6 +41,8 @@ class Pace:
     prove_timeout_s: float = 90.0
     red_after_s: float = 8.0
     mismatch_after_s: float = 90.0
+    hurried: bool = True
+    """Guards that need minutes by themselves judge within seconds, and none judges the host that this runs on."""
 
 
 STANDIN = Pace(
@@ -70,6 +72,23 @@ class Node:
     """Of its own, where it shall not share the fleet's trees."""
     gateway_config: dict[str, Any] = field(default_factory=dict)
     """Merged into openclaw.json."""
+
+    @property
+    def log(self) -> Path:
+        """Of its own: by itself OpenClaw has one log for all gateways of an account."""
+        return self.gateway_home / "openclaw.log"
+
+
+def _hurry(pace: Pace) -> str:
+    return f"""\
+memory_bytes = {pace.memory_bytes}
+leak_warmup = "2s"
+leak_window = "10s"
+leak_horizon = "5s"
+memory_percent = 99
+disk_free = "1%"
+disk_latency_ms = 60000
+"""
 
 
 async def together(*works: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -223,6 +242,8 @@ class MiniFleet:
             "agents": {"defaults": {"heartbeat": {"every": "0m"}}},
             "update": {"checkOnStart": False},
         }
+        if not self.standin:
+            config["logging"] = {"file": str(node.log)}
         config = merge_patch(config, node.gateway_config)
         (state / "openclaw.json").write_text(json.dumps(config, indent=2))
         (state / "openclaw.json").chmod(0o600)
@@ -265,13 +286,13 @@ store = "{node.store or self.root / "store"}"
 {extra_ca}
 
 [guards]
-memory_bytes = {pace.memory_bytes}
-
+{_hurry(pace) if pace.hurried else ""}
 [probes]
 gateway_every = 1
 memory_every = 1
 queue_every = {pace.queue_every_s}
 tree_every = 5
+log_files = {json.dumps([str(node.log)])}
 red_after = {pace.red_after_s}
 mismatch_after = {pace.mismatch_after_s}
 

@@ -23,6 +23,7 @@ from tests.fleet.conftest import NEW, OLD
 from tests.fleet.test_fleet import all_green, until
 
 WITNESS = "witness"
+CHANGED = "node_modules/openclaw/settings.mjs"
 
 
 @pytest.fixture
@@ -63,9 +64,16 @@ def tamper(home: Path) -> None:
     tree = (home / "current").resolve()
     seal = read_seal(tree)
     assert seal is not None
-    with (tree / "node_modules" / "openclaw" / "settings.mjs").open("a") as file:
+    with (tree / CHANGED).open("a") as file:
         file.write("// nobody will notice\n")
     seal_tree(tree, seal.release, seal.plugins)
+
+
+def put_back(fleet: MiniFleet) -> None:
+    """The file and its seal, as the others have them."""
+    good, bad = (fleet.node(name).home / "current" for name in ("canary", WITNESS))
+    for name in (CHANGED, "COMPLETE"):
+        (bad / name).write_bytes((good / name).read_bytes())
 
 
 async def offline(*words: str) -> tuple[int | None, str]:
@@ -93,13 +101,8 @@ async def test_hashes_are_equal_and_a_tampered_node_is_told_by_its_peers(
     assert "differs from" in red.reason
     assert "tree: witness has " in red.reason
     await _told_apart_offline(fleet, tmp_path)
-    good = await asyncio.to_thread(_good_seal, fleet)
-    (fleet.node(WITNESS).home / "current" / "COMPLETE").write_bytes(good)
+    await asyncio.to_thread(put_back, fleet)
     await until(fleet, lambda view: not any(red.open for red in view.reds), "it ends by itself")
-
-
-def _good_seal(fleet: MiniFleet) -> bytes:
-    return (fleet.node("canary").home / "current" / "COMPLETE").read_bytes()
 
 
 async def _told_apart_offline(fleet: MiniFleet, folder: Path) -> None:

@@ -32,17 +32,18 @@ from agent.readiness.probes.tasks import TaskReader
 from agent.readiness.probes.throughput import ThroughputProbe
 from agent.readiness.reading import Probe
 from agent.service.base import Pid
+from scripts.minifleet.modelstub import ModelStub, provider
 from shared.clock import SystemClock
 from shared.command import kill_group
 from shared.ports import free_port
 from shared.readiness import Check, CheckStatus
 from tests.openclaw.conftest import NEW, OLD, Home, Packages
-from tests.support.modelstub import ModelStub, provider
 
 pytestmark = [pytest.mark.openclaw, pytest.mark.slow]
 LIMIT_S = 600
 SLOW_S = 240.0
 QUICK = ("gateway", "running", "queue", "digest", "throughput", "p95")
+WELL = (CheckStatus.PASS, CheckStatus.WARN)
 CHEAP_S = 3.0
 """More than requests over the socket take on a loaded machine, and less than one run of the CLI."""
 CHANGING = {"ts", "durationMs", "eventLoop", "modelPricing", "sessions", "agents"}
@@ -91,6 +92,11 @@ class Sick:
         for word in words:
             assert word in check.reason, f"{name}: {check.reason}"
 
+    def is_well(self) -> None:
+        """A warning is green: on a loaded machine the gateway's event loop is late."""
+        ill = [self.checks[name] for name in QUICK if self.checks[name].status not in WELL]
+        assert not ill
+
     async def begin(self) -> None:
         self.began = time.time()
         openclaw = self.home.openclaw()
@@ -107,7 +113,7 @@ class Sick:
         async with asyncio.timeout(SLOW_S):
             while True:
                 await self.look(*QUICK)
-                if all(self.checks[name].status is CheckStatus.PASS for name in QUICK):
+                if all(self.checks[name].status in WELL for name in QUICK):
                     return
                 await asyncio.sleep(0.5)
 
@@ -203,8 +209,7 @@ async def busy(sick: Sick) -> None:
                 await asyncio.sleep(0.2)
         await sick.look(*QUICK)
         assert float(sick.checks["queue"].observed or 0) >= 1
-        for name in QUICK:
-            sick.says(name, CheckStatus.PASS)
+        sick.is_well()
         queue = await sick.gateway.queue(sick.home.openclaw())
         assert not queue.safe
         assert queue.blockers
@@ -235,8 +240,7 @@ async def config_broken_while_it_runs(sick: Sick) -> None:
     await sick.look("doctor")
     await sick.look(*QUICK)
     sick.says("doctor", CheckStatus.FAIL, "final-config-validation")
-    for name in QUICK:
-        sick.says(name, CheckStatus.PASS)
+    sick.is_well()
     (sick.home.state / "openclaw.json").write_text("{ not even JSON5")
     assert await sick.look("queue") < CHEAP_S
     sick.says("queue", CheckStatus.PASS)

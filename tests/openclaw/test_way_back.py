@@ -15,10 +15,10 @@ import pytest
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.tree import hash_tree
 from scripts.minifleet.fleet import REAL, MiniFleet
+from scripts.minifleet.modelstub import ANSWER, ModelStub, provider
 from scripts.minifleet.workspace import Workspace
 from shared.report import NodeReport
 from shared.roster import Role
-from tests.support.modelstub import ANSWER, ModelStub, provider
 
 pytestmark = [pytest.mark.openclaw, pytest.mark.slow, pytest.mark.timeout(900)]
 

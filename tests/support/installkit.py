@@ -99,6 +99,7 @@ class Node:
             weight=nothing,
             trees=nothing,
             snapshots=self.snapshots,
+            baseline=lambda release: {},
             progress=self.said.append,
         )
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.builder import BadAgentError, Builder, PipSettings
-from agent.cli import app
+from agent.cli import make_app
 from agent.environments import (
     Environments,
     Healthy,
@@ -150,7 +150,7 @@ def test_the_versions_are_listed_with_their_state(world: World) -> None:
         '{"version": "0.1.2", "why": "3 starts"}'
     )
     world.environments.folder("0.1.10").mkdir()
-    shown = CliRunner().invoke(app, ["versions", "--home", str(world.layout.home), "--json"])
+    shown = CliRunner().invoke(make_app(), ["versions", "--home", str(world.layout.home), "--json"])
     found = [
         (each["version"], each["state"], each["why"])
         for each in json.loads(shown.stdout)["versions"]
@@ -166,7 +166,7 @@ def test_the_versions_are_listed_with_their_state(world: World) -> None:
 def test_the_version_is_printed() -> None:
     import agent
 
-    shown = CliRunner().invoke(app, ["--version"])
+    shown = CliRunner().invoke(make_app(), ["--version"])
     assert (shown.exit_code, shown.stdout) == (0, f"rollcall-agent {agent.__version__}\n")
 
 

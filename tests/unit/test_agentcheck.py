@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from agent.agentcheck import MAX_CONNECTIONS, MAX_SECONDS, AgentCheck, Answers, Asked, plain, word
+from agent.readiness.history import History
 from agent.readiness.publishing import Published
 from agent.reading_api import reading_app
 from shared.clock import SystemClock
@@ -181,6 +182,7 @@ class Node:
     def __init__(self, ready: ReadinessDocument, weight: int) -> None:
         self.ready, self.percent = ready, weight
         self.told: list[tuple[str | None, str]] = []
+        self.history = History()
 
     def published(self) -> Published:
         return Published(self.ready, {})

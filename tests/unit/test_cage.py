@@ -271,6 +271,7 @@ async def context_of(place: Path, layout: Layout, nobody: Account, config: Agent
         weight=nothing,
         trees=nothing,
         snapshots=nothing,
+        baseline=lambda release: {},
         progress=lambda text: None,
     )
     target = TARGET.model_copy(update={"release": release.id})

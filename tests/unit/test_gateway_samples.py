@@ -368,3 +368,17 @@ async def test_versions_of_plugins_are_compared_once_for_each_process(
     node.stub.answers["health"] = {**health, "plugins": {"loaded": [], "errors": ["discord"]}}
     assert (await probe.read()).status is CheckStatus.FAIL
     assert runs() == 3
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+@pytest.mark.parametrize("name", ["call-status", "call-status-busy"])
+async def test_the_running_version_where_only_the_cli_is_let_in(
+    node: Node, version: str, name: str
+) -> None:
+    node.stub.refusal = {"code": "INVALID_REQUEST", "message": "device identity required"}
+    script = f"cat {SAMPLES / version / name}.json"
+    openclaw = replace(node.openclaw, program=("/bin/sh", "-c", script))
+    assert await node.gateway.running_version(openclaw) == version
+    node.stub.refusal, node.stub.version = None, "2026.8.1"
+    node.clock.advance(3600)
+    assert await node.gateway.running_version(openclaw) == "2026.8.1", "the greeting says it too"

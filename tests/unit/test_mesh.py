@@ -19,7 +19,7 @@ from agent.peers.links import Links
 from agent.peers.transport import Transport
 from agent.readiness.publishing import Published
 from agent.store import Store
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.errors import BadInputError, ConflictError, NotFoundError, UntrustedError
 from shared.http import RefusedError
 from shared.listener import Server
@@ -46,8 +46,16 @@ def no_document() -> Published:
 
 
 class Peer:
-    def __init__(self, fleet: TestFleet, name: str, *, datagrams: bool = False) -> None:
+    def __init__(
+        self,
+        fleet: TestFleet,
+        name: str,
+        clock: Clock | None = None,
+        *,
+        datagrams: bool = False,
+    ) -> None:
         self.fleet, self.name, self.datagrams = fleet, name, datagrams
+        self.clock = clock or SystemClock()
         self.trust = fleet.trust(name)
         self.layout = fleet.layout(name)
         self.directory = Directory()
@@ -70,7 +78,7 @@ class Peer:
         async def newer_fleet(peer: str) -> None:
             self.asked.append(peer)
 
-        self.gossip = Gossip(self.trust, self.transport, SystemClock(), newer_fleet, every_s=0.2)
+        self.gossip = Gossip(self.trust, self.transport, self.clock, newer_fleet, every_s=0.2)
         self.peering = Peering(
             PeerConfig(sync_every=0.2),
             self.trust,
@@ -332,3 +340,27 @@ async def test_a_node_cannot_answer_under_anothers_name(peers: list[Peer]) -> No
     a.transport = Transport(a.directory, a.dialler, lambda peer: None)
     with pytest.raises(Exception, match="no answer"):
         await a.transport.ask("b", "GET", "/v1/peer/events")
+
+
+class FastClock(SystemClock):
+    """A minute ahead of everybody else's."""
+
+    def now(self) -> float:
+        return super().now() + 60
+
+
+async def test_peers_measure_whose_clock_is_wrong(fleet: TestFleet) -> None:
+    clocks = {"b": FastClock()}
+    a, b, c = peers = [await Peer(fleet, name, clocks.get(name)).up() for name in fleet.names]
+    try:
+        for peer in peers:
+            peer.knows(*(other for other in peers if other is not peer))
+            peer.run()
+        await until(lambda: all(len(peer.gossip.offsets()) == 2 for peer in peers), "all asked")
+        assert abs(a.gossip.offsets()["b"] - 60) < 2
+        assert abs(a.gossip.offsets()["c"]) < 2
+        assert all(abs(offset + 60) < 2 for offset in b.gossip.offsets().values())
+        assert set(c.gossip.offsets()) == {"a", "b"}
+    finally:
+        for peer in peers:
+            await peer.down()

@@ -13,6 +13,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 
 from agent.metrics import Process, render
+from agent.readiness.history import History
 from agent.readiness.publishing import Published
 from agent.reading_api import reading_app
 from agent.upgrade.phases import Phase
@@ -55,6 +56,7 @@ class Node:
     def __init__(self) -> None:
         self.percent, self.now = 100, published(evidence_sha256=evidence_sha256(EVIDENCE))
         self.told: list[tuple[str | None, str]] = []
+        self.history = History()
 
     def published(self) -> Published:
         return Published(self.now.document, EVIDENCE)

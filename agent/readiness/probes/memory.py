@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import psutil
-
 from agent.openclaw.cli import OpenClaw
+from agent.readiness.footprint import FamilyMeter
 from agent.readiness.guards import Ceiling
 from agent.readiness.reading import Reading, unknown
 from agent.service.base import Pid
+from shared.canonical import canonical_json
 from shared.readiness import CheckStatus
 
 MIB = 1 << 20
 
 
 class MemoryProbe:
+    """Series `memory_bytes`, and `gateway_started_at`: the wall time at which this gateway was started, so that
+    who looks for a leak neither counts its first moments nor takes two processes for one."""
+
     id = "memory"
     timeout_s = 10.0
 
@@ -24,11 +27,13 @@ class MemoryProbe:
         self,
         openclaw: Callable[[], OpenClaw | None],
         alive: Callable[[], Awaitable[Pid | None]],
+        meter: FamilyMeter,
         period_s: float,
         limit_bytes: int,
     ) -> None:
         self._openclaw = openclaw
         self._alive = alive
+        self._meter = meter
         self._ceiling = Ceiling(limit_bytes)
         self._before: CheckStatus | None = None
         self.period_s = period_s
@@ -38,36 +43,23 @@ class MemoryProbe:
         if self._openclaw() is None:
             return unknown("no release is installed")
         pid = await self._alive()
-        if pid is None:
+        seen = None if pid is None else await asyncio.to_thread(self._meter.measure, pid.pid)
+        if pid is None or seen is None:
             return Reading(CheckStatus.FAIL, "the gateway is not running")
-        used = await asyncio.to_thread(resident_bytes, pid.pid)
-        self._before = self._ceiling.judge(used, self._before)
+        self._before = self._ceiling.judge(seen.bytes, self._before)
         limit = self._ceiling.limit
         reason = ""
         if self._before is CheckStatus.FAIL:
-            reason = f"the gateway uses {used / MIB:.0f} MiB; the ceiling is {limit / MIB:.0f} MiB"
+            reason = (
+                f"the gateway uses {seen.bytes / MIB:.0f} MiB; the ceiling is {limit / MIB:.0f} MiB"
+            )
+        raw = {"bytes": seen.bytes, "kind": seen.kind, "processes": seen.processes}
         return Reading(
             self._before,
             reason,
-            float(used),
+            float(seen.bytes),
             "bytes",
             limit,
-            raw=str(used).encode(),
-            series={"memory_bytes": float(used)},
+            raw=canonical_json(raw),
+            series={"memory_bytes": float(seen.bytes), "gateway_started_at": pid.started},
         )
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and all below it. A child that ends meanwhile counts nothing."""
-    total = 0
-    try:
-        root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return 0
-    for process in family:
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:
-            continue
-    return total

@@ -41,4 +41,5 @@ class Freeze:
             "evidence_sha256": readiness.evidence_sha256,
             "lock_sha256": readiness.comparable.lock_sha256,
             "weight": bookmark.weight,
+            "baseline": deps.baseline(bookmark.previous),
         }

@@ -35,11 +35,7 @@ class Prove:
                 deps.progress(f"not green yet: {document.reason}")
             if greens < GREENS:
                 await deps.clock.sleep(limits.prove_interval)
-                stale = [
-                    check.id
-                    for check in document.checks
-                    if check.status != "pass" and check.id != "version"
-                ]
+                stale = [check.id for check in document.checks if check.status != "pass"]
                 document = await deps.readiness.refresh(sorted({*QUICK, *stale}))
         return {
             "ready_probe_sha256": document.ready_probe_sha256,
