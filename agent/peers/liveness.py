@@ -1,0 +1,394 @@
+"""Looks whether peers are there, asks others to look, and tells them: what it finds, `silence` judges.
+
+Every second a few peers in turn are asked. One that does not answer in time is looked for by all ways at once:
+over the kept connection, over a new one, and by others. A connection that ended starts that at once: where the
+host then refuses, the process is gone, which all find within milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
+
+from agent.peers.hearsay import (
+    LEAVING,
+    MAX_BYTES,
+    MAX_NAMES,
+    TRY,
+    UNREACHED,
+    Tried,
+    Try,
+    Unreached,
+)
+from agent.peers.links import Links
+from agent.peers.pings import PATH as PING
+from agent.peers.pings import Found, Pings
+from agent.peers.silence import DOUBT_S, TICK_S, Away, Beat, RoundTrips, Silence, explain
+from agent.peers.transport import Transport
+from agent.trust import Trust
+from shared.clock import Clock
+from shared.errors import NotFoundError, RollcallError
+from shared.ratelimit import RateLimit
+from shared.report import Absence
+from shared.wire import short
+
+log = structlog.get_logger()
+
+PATIENCE_S = 1.0
+"""For a first answer over a network that loses little. TCP sends again after 0.2, 0.6 and 1.4 s."""
+LONGEST_PATIENCE_S = 3.0
+HELP_S = 10.0
+TOLD = 5
+"""So many peers are told at once what this node found; they answer with what they found."""
+CONFIRMED_S = 0.05
+"""How long another's word is waited for before others are asked, where the host has refused."""
+GOODBYE_S = 0.5
+ASKED = 100
+"""Of one peer, in so many seconds: questions, statements, and looks that it caused."""
+ASKED_WINDOW_S = 10.0
+
+Operation = Callable[[str, Mapping[str, str], bytes], Awaitable[bytes]]
+
+
+class BusyError(RollcallError):
+    """Asked more often than anybody needs to."""
+
+    code = "busy"
+    http_status = 429
+
+
+class Liveness:
+    """`on_change` is called when a peer goes away or comes back."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        transport: Transport,
+        links: Links,
+        clock: Clock,
+        *,
+        probes: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._trust, self._transport, self._links, self._clock = trust, transport, links, clock
+        self._probes, self._on_change = probes, on_change
+        self._silence = Silence(trust.name, clock.monotonic())
+        self._pings = Pings(transport, links.get, clock, self._answered)
+        self._trips = RoundTrips(PATIENCE_S, LONGEST_PATIENCE_S)
+        self._beat = Beat(clock.monotonic(), clock.now())
+        self._turn: list[str] = []
+        self._looking: dict[str, asyncio.Task[None]] = {}
+        self._busy: set[asyncio.Task[None]] = set()
+        self._telling = False
+        self._doubted: set[str] = set()
+        """To be named to others as not answering in time, with the next statement."""
+        self._asked = RateLimit(clock, failures=ASKED, window_s=ASKED_WINDOW_S)
+        self._away: dict[str, tuple[Away, float]] = {}
+        """With the wall time since when."""
+        self._closing = False
+
+    def operations(self) -> dict[tuple[str, str], tuple[Operation, int]]:
+        """For the door for peers: what they may ask, and how much they may say."""
+        return {
+            ("GET", PING): (self._pong, 0),
+            ("POST", TRY): (self._try, MAX_BYTES),
+            ("POST", UNREACHED): (self._hear, MAX_BYTES),
+            ("POST", LEAVING): (self._hear_goodbye, 0),
+        }
+
+    def away(self) -> dict[str, Absence]:
+        """The peers that are not there, for people and for the coordinator."""
+        now = self._clock.monotonic()
+        return {
+            peer: Absence(since=since, left=away.left, reason=short(explain(peer, away, now)))
+            for peer, (away, since) in sorted(self._away.items())
+        }
+
+    def round_trip(self, peer: str) -> float | None:
+        """Smoothed, in seconds; None for a peer that has not answered yet."""
+        return self._trips.of(peer)
+
+    def link_up(self, peer: str) -> None:
+        self._silence.reached(peer, self._clock.monotonic())
+        self._review()
+
+    def link_lost(self, peer: str) -> None:
+        """A hint: a process that is killed closes its connections."""
+        if peer in self._trust.peer_names():
+            self._look(peer)
+
+    async def run(self) -> None:
+        """A few looks a second, for ever."""
+        roster = self._trust.roster
+        while True:
+            self._doubt_if_late()
+            if roster is not self._trust.roster:
+                roster = self._trust.roster
+                self._silence.keep_only(self._trust.peer_names())
+                self._trips.keep_only(self._trust.peer_names())
+            for peer in self._next():
+                self._look(peer)
+            now = self._clock.monotonic()
+            if self._silence.cut_off(self._trust.peer_names(), now):
+                self._silence.doubt(now)
+            self._review()
+            await self._clock.sleep(TICK_S)
+
+    def _next(self) -> list[str]:
+        """All in turn, in an order drawn anew each time: nobody waits longer than for the others."""
+        names = self._trust.peer_names()
+        if len(self._turn) < self._probes:
+            drawn = [name for name in names if name not in self._turn]
+            random.shuffle(drawn)
+            self._turn += drawn
+        chosen, self._turn = self._turn[: self._probes], self._turn[self._probes :]
+        return [name for name in chosen if name in names]
+
+    def _doubt_if_late(self) -> bool:
+        """After a hang or a sleep of its own this node has missed answers that did come."""
+        beat = Beat(self._clock.monotonic(), self._clock.now())
+        if self._beat.is_late(beat.monotonic, beat.wall):
+            log.info("this node was away itself and accuses nobody", for_s=DOUBT_S)
+            self._silence.doubt(beat.monotonic + DOUBT_S)
+            self._beat = beat
+            self._review()
+            return True
+        return False
+
+    def _look(self, peer: str, *, hinted: bool = False) -> None:
+        """`hinted`: another did not get an answer in time, so this one asks by all ways at once."""
+        if self._closing or peer in self._looking:
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._look_for(peer, hinted=hinted), name=f"look-{peer}"
+        )
+        self._looking[peer] = task
+        task.add_done_callback(lambda _: self._looking.pop(peer, None))
+
+    async def _look_for(self, peer: str, *, hinted: bool) -> None:
+        began, patience = self._clock.monotonic(), self._trips.patience(peer)
+        found = Found.NOTHING
+        if not hinted:
+            link = self._pings.by_link(peer)
+            found = Found.NOTHING if link is None else await _settle(link, patience)
+        if found is Found.NOTHING and self._links.get(peer) is None:
+            found = await _settle(self._pings.by_dial(peer), patience)
+        if found is Found.ANSWERED:
+            return
+        if found is Found.REFUSED:
+            self._missed(peer, began, refused=True)
+            await self._clock.sleep(CONFIRMED_S)
+            if peer in self._away:
+                return
+        elif not hinted:
+            self._doubted.add(peer)
+            self._tell()
+        if not await self._by_all_ways(peer, began, 2 * patience):
+            self._missed(peer, began)
+
+    async def _by_all_ways(self, peer: str, began: float, patience: float) -> bool:
+        """Whether this node or one that it asked has reached the peer since."""
+        link = self._pings.by_link(peer)
+        ways: set[asyncio.Task[Any]] = {self._pings.by_dial(peer)} | ({link} if link else set())
+        ways |= {self._spawn(self._ask_to_try(each, peer)) for each in self._helpers(peer)}
+        until = self._clock.monotonic() + patience
+        while ways and (left := until - self._clock.monotonic()) > 0:
+            _, ways = await asyncio.wait(ways, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if self._silence.was_reached(peer, began, self._trust.peer_names()):
+                return True
+        return False
+
+    def _helpers(self, peer: str, count: int | None = None) -> list[str]:
+        """Some of those that this node is connected with, in no order."""
+        names = [
+            name
+            for name in self._trust.peer_names()
+            if name != peer
+            and name not in self._away
+            and not self._silence.misses(name)
+            and self._links.get(name) is not None
+        ]
+        return random.sample(names, min(len(names), count or self._probes))
+
+    async def _ask_to_try(self, helper: str, peer: str) -> None:
+        began = self._clock.monotonic()
+        try:
+            raw = await self._transport.ask(
+                helper, "POST", TRY, data=Try(peer=peer).canonical(), timeout_s=HELP_S
+            )
+            reached = Tried.from_bytes(raw).reached
+        except RollcallError as error:
+            log.debug("not tried", peer=peer, by=helper, reason=str(error))
+            return
+        if reached:
+            self._silence.reached(peer, began, by=helper)
+        else:
+            self._silence.missed(peer, began, by=helper)
+        self._review()
+
+    def _answered(self, peer: str, seconds: float) -> None:
+        self._trips.took(peer, seconds)
+        self._silence.reached(peer, self._clock.monotonic())
+        if peer in self._away:
+            self._review()
+
+    def _missed(self, peer: str, began: float, *, refused: bool = False) -> None:
+        names = self._trust.peer_names()
+        if self._doubt_if_late() or self._silence.was_reached(peer, began, names):
+            return
+        self._silence.missed(peer, began, refused=refused)
+        self._review()
+        if not self._silence.has_left(peer):
+            self._tell()
+
+    def _tell(self) -> None:
+        """Soon, so that what is found together is told together."""
+        if not (self._telling or self._closing):
+            self._telling = True
+            self._spawn(self._tell_some())
+
+    async def _tell_some(self) -> None:
+        await asyncio.sleep(0)
+        self._telling = False
+        said = self._statement()
+        doubted, self._doubted = self._doubted, set()
+        said = said.model_copy(update={"doubted": sorted(doubted)[:MAX_NAMES]})
+        if said.unreached or said.doubted:
+            await asyncio.gather(*(self._tell_one(peer, said) for peer in self._helpers("", TOLD)))
+
+    def _statement(self) -> Unreached:
+        """The latest findings first: what has long been known is told in its turn."""
+        now, names = self._clock.monotonic(), self._trust.peer_names()
+        ages = {peer: self._silence.age(peer, now) for peer in self._silence.unreached(names)}
+        return Unreached(unreached=dict(sorted(ages.items(), key=lambda each: each[1])[:MAX_NAMES]))
+
+    async def _tell_one(self, peer: str, said: Unreached) -> None:
+        began = self._clock.monotonic()
+        try:
+            raw = await self._transport.ask(
+                peer, "POST", UNREACHED, data=said.canonical(), timeout_s=HELP_S
+            )
+            answer = Unreached.from_bytes(raw)
+        except RollcallError as error:
+            log.debug("not told", peer=peer, reason=str(error))
+            return
+        for name in answer.reached:
+            self._silence.reached(name, began, by=peer)
+        self._take(peer, answer)
+
+    def _take(self, reporter: str, said: Unreached) -> list[str]:
+        """Returns those of them that this node has reached since the other's look began."""
+        now, names = self._clock.monotonic(), set(self._trust.peer_names()) - {reporter}
+        reached = []
+        for name in names & said.unreached.keys():
+            self._silence.missed(name, now - said.unreached[name], by=reporter)
+            if self._silence.was_reached(name, now - said.unreached[name]):
+                reached.append(name)
+            elif not self._silence.misses(name):
+                self._look_for_another(name, reporter)
+        for name in names - said.unreached.keys():
+            if self._silence.says(reporter, name):
+                self._silence.withdrew(name, now, by=reporter)
+        for name in names.intersection(said.doubted):
+            self._look_for_another(name, reporter)
+        self._review()
+        return reached
+
+    def _look_for_another(self, name: str, reporter: str) -> None:
+        if self._asked.allowed(f"look {reporter}") == 0:
+            self._asked.failed(f"look {reporter}")
+            self._look(name, hinted=True)
+
+    def _review(self) -> None:
+        now, wall = self._clock.monotonic(), self._clock.now()
+        found = self._silence.away(self._trust.peer_names(), now)
+        news = {peer for peer in found.keys() | self._away.keys() if self._is_news(peer, found)}
+        self._away = {
+            peer: (away, wall - (now - away.since) if peer in news else self._away[peer][1])
+            for peer, away in found.items()
+        }
+        for peer in sorted(news):
+            word = "away" if peer in found else "back"
+            log.info(f"peer {word}", peer=peer, **self._detail(peer, now))
+        if news:
+            self._on_change()
+
+    def _is_news(self, peer: str, found: Mapping[str, Away]) -> bool:
+        before = self._away.get(peer)
+        after = found.get(peer)
+        return (None if before is None else before[0].left) != (
+            None if after is None else after.left
+        )
+
+    def _detail(self, peer: str, now: float) -> dict[str, str]:
+        return {"reason": explain(peer, self._away[peer][0], now)} if peer in self._away else {}
+
+    def _count(self, peer: str) -> None:
+        """Raises BusyError."""
+        if self._asked.allowed(peer) > 0:
+            raise BusyError(f"{peer} asks more than {ASKED} times in {ASKED_WINDOW_S:g} s")
+        self._asked.failed(peer)
+
+    async def _pong(self, *_: object) -> bytes:
+        return b"{}"
+
+    async def _try(self, asker: str, _: Mapping[str, str], body: bytes) -> bytes:
+        """Directly: who was asked asks nobody else."""
+        self._count(asker)
+        peer, began = Try.from_bytes(body).peer, self._clock.monotonic()
+        if peer not in self._trust.peer_names():
+            raise NotFoundError(f"the roster names no {peer}")
+        link = self._pings.by_link(peer)
+        ways: set[asyncio.Task[Found]] = {self._pings.by_dial(peer)} | ({link} if link else set())
+        until = began + 1.5 * self._trips.patience(peer)
+        while ways and (left := until - self._clock.monotonic()) > 0:
+            _, ways = await asyncio.wait(ways, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if self._silence.was_reached(peer, began):
+                break
+        return Tried(reached=self._silence.was_reached(peer, began)).canonical()
+
+    async def _hear(self, reporter: str, _: Mapping[str, str], body: bytes) -> bytes:
+        self._count(reporter)
+        reached = self._take(reporter, Unreached.from_bytes(body))
+        return self._statement().model_copy(update={"reached": sorted(reached)}).canonical()
+
+    async def _hear_goodbye(self, peer: str, *_: object) -> bytes:
+        self._silence.left(peer, self._clock.monotonic())
+        self._review()
+        return b"{}"
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._busy.add(task)
+        task.add_done_callback(self._busy.discard)
+        return task
+
+    async def leave(self) -> None:
+        """Tell everybody that this node goes, so that nobody looks for it."""
+        self._closing = True
+        linked = [peer for peer in self._trust.peer_names() if self._links.get(peer) is not None]
+        await asyncio.gather(*(self._say_goodbye(peer) for peer in linked))
+
+    async def _say_goodbye(self, peer: str) -> None:
+        try:
+            await self._transport.ask(peer, "POST", LEAVING, timeout_s=GOODBYE_S)
+        except RollcallError as error:
+            log.debug("no goodbye", peer=peer, reason=str(error))
+
+    async def close(self) -> None:
+        self._closing = True
+        tasks = [*self._looking.values(), *self._busy]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pings.close()
+
+
+async def _settle(task: asyncio.Task[Found], patience: float) -> Found:
+    """What it found, or nothing in time; it goes on meanwhile."""
+    done, _ = await asyncio.wait({task}, timeout=patience)
+    return task.result() if task in done else Found.NOTHING
