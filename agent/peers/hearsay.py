@@ -24,14 +24,17 @@ class Try(Wire):
 
 
 class Tried(Wire):
-    reached: bool
+    """`reached` is None where it could not be tried: no address of the peer is known there."""
+
+    reached: bool | None
 
 
 class Unreached(Wire):
     """The names that do not answer the node that says so, nor those it has asked, and how long ago its last look at
     each began; `doubted` are those that it has only begun to look for; `reached` those that it has reached since
-    the other side's look began."""
+    the other side's look began; `unsure`: it doubts itself, and takes nothing back by what it leaves out."""
 
     unreached: Annotated[dict[NodeName, Age], Field(max_length=MAX_NAMES)] = {}
     doubted: Annotated[list[NodeName], Field(max_length=MAX_NAMES)] = []
     reached: Annotated[list[NodeName], Field(max_length=MAX_NAMES)] = []
+    unsure: bool = False

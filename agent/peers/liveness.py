@@ -126,6 +126,7 @@ class Liveness:
         roster = self._trust.roster
         while True:
             self._doubt_if_late()
+            self._beat = Beat(self._clock.monotonic(), self._clock.now())
             if roster is not self._trust.roster:
                 roster = self._trust.roster
                 self._silence.keep_only(self._trust.peer_names())
@@ -177,7 +178,7 @@ class Liveness:
             found = Found.NOTHING if link is None else await _settle(link, patience)
         if found is Found.NOTHING and self._links.get(peer) is None:
             found = await _settle(self._pings.by_dial(peer), patience)
-        if found is Found.ANSWERED:
+        if found in (Found.ANSWERED, Found.UNFOUND):
             return
         if found is Found.REFUSED:
             self._missed(peer, began, refused=True)
@@ -226,7 +227,7 @@ class Liveness:
             return
         if reached:
             self._silence.reached(peer, began, by=helper)
-        else:
+        elif reached is not None:
             self._silence.missed(peer, began, by=helper)
         self._review()
 
@@ -264,7 +265,9 @@ class Liveness:
         """The latest findings first: what has long been known is told in its turn."""
         now, names = self._clock.monotonic(), self._trust.peer_names()
         ages = {peer: self._silence.age(peer, now) for peer in self._silence.unreached(names)}
-        return Unreached(unreached=dict(sorted(ages.items(), key=lambda each: each[1])[:MAX_NAMES]))
+        latest = sorted(ages.items(), key=lambda each: each[1])[:MAX_NAMES]
+        unsure = len(ages) > MAX_NAMES or self._silence.doubts(now)
+        return Unreached(unreached=dict(latest), unsure=unsure)
 
     async def _tell_one(self, peer: str, said: Unreached) -> None:
         began = self._clock.monotonic()
@@ -291,7 +294,7 @@ class Liveness:
             elif not self._silence.misses(name):
                 self._look_for_another(name, reporter)
         for name in names - said.unreached.keys():
-            if self._silence.says(reporter, name):
+            if not said.unsure and self._silence.says(reporter, name):
                 self._silence.withdrew(name, now, by=reporter)
         for name in names.intersection(said.doubted):
             self._look_for_another(name, reporter)
@@ -336,20 +339,21 @@ class Liveness:
     async def _pong(self, *_: object) -> bytes:
         return b"{}"
 
-    async def _try(self, asker: str, _: Mapping[str, str], body: bytes) -> bytes:
+    async def _try(self, asker: str, __: Mapping[str, str], body: bytes) -> bytes:
         """Directly: who was asked asks nobody else."""
         self._count(asker)
         peer, began = Try.from_bytes(body).peer, self._clock.monotonic()
         if peer not in self._trust.peer_names():
             raise NotFoundError(f"the roster names no {peer}")
-        link = self._pings.by_link(peer)
-        ways: set[asyncio.Task[Found]] = {self._pings.by_dial(peer)} | ({link} if link else set())
+        link, dial = self._pings.by_link(peer), self._pings.by_dial(peer)
+        ways = {dial} | ({link} if link else set())
         until = began + 1.5 * self._trips.patience(peer)
         while ways and (left := until - self._clock.monotonic()) > 0:
             _, ways = await asyncio.wait(ways, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if self._silence.was_reached(peer, began):
-                break
-        return Tried(reached=self._silence.was_reached(peer, began)).canonical()
+                return Tried(reached=True).canonical()
+        unfound = link is None and dial.done() and dial.result() is Found.UNFOUND
+        return Tried(reached=None if unfound else False).canonical()
 
     async def _hear(self, reporter: str, _: Mapping[str, str], body: bytes) -> bytes:
         self._count(reporter)

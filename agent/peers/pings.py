@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from agent.peers.link import Link
-from agent.peers.transport import NobodyThereError, Transport
+from agent.peers.transport import NoAddressError, NobodyThereError, Transport
 from shared.clock import Clock
 from shared.errors import RollcallError, UnavailableError
 
@@ -25,6 +25,8 @@ class Found(Enum):
     ANSWERED = "answered"
     REFUSED = "refused"
     NOTHING = "nothing"
+    UNFOUND = "unfound"
+    """Nobody could be asked: no address is known."""
 
 
 class Pings:
@@ -87,6 +89,8 @@ class Pings:
                 await self._transport.dial(peer, "GET", PATH, timeout_s=PATIENCE_S)
             except NobodyThereError:
                 return Found.REFUSED
+            except NoAddressError:
+                return Found.UNFOUND
             except UnavailableError:
                 if self._clock.monotonic() - began > AT_ONCE_S:
                     break

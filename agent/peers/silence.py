@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 NEVER = float("-inf")
 
-SETTLE_S = 5.0
+SETTLE_S = 3.0
 """After its start a node accuses nobody for so long."""
 ALONE_S = 10.0
 """How long a peer must not have answered where nobody else is left to be asked."""

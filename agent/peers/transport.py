@@ -22,6 +22,10 @@ class NobodyThereError(UnavailableError):
     """The peer's host answers, and says that no agent listens there."""
 
 
+class NoAddressError(UnavailableError):
+    """Whether the peer is there is not known: nobody was asked."""
+
+
 def _is_refusal(error: UnavailableError) -> bool:
     cause = error.__cause__
     return isinstance(cause, aiohttp.ClientOSError) and cause.errno == errno.ECONNREFUSED
@@ -76,7 +80,8 @@ class Transport:
         timeout_s: float = 10.0,
         max_answer: int = MAX_JSON_BYTES,
     ) -> bytes:
-        """The same, and not over the kept connection. Raises NobodyThereError where every address refused."""
+        """The same, and not over the kept connection. Raises NobodyThereError where every address refused, and
+        NoAddressError where there is none."""
         failed: list[UnavailableError] = []
         for hint in self._directory.candidates(peer):
             try:
@@ -97,7 +102,7 @@ class Transport:
             return body
         self._directory.lost(peer)
         if not failed:
-            raise UnavailableError(f"no address is known for {peer}")
+            raise NoAddressError(f"no address is known for {peer}")
         if all(_is_refusal(error) for error in failed):
             raise NobodyThereError(f"nobody listens at the addresses of {peer}") from failed[-1]
         raise failed[-1]

@@ -55,8 +55,10 @@ class Fleet:
 
 def _describe_absence(peer: str, said: list[tuple[str, Absence]]) -> str:
     since = datetime.fromtimestamp(min(each.since for _, each in said), UTC)
-    how = "said goodbye to" if all(each.left for _, each in said) else "is silent to"
-    return f"{peer} {how} {', '.join(name for name, _ in said)} since {since:%H:%M:%S} UTC"
+    names = ", ".join(name for name, _ in said)
+    if all(each.left for _, each in said):
+        return f"{peer} said goodbye to {names} at {since:%H:%M:%S} UTC"
+    return f"{peer} is silent to {names} since {since:%H:%M:%S} UTC"
 
 
 def decide(rollout: Rollout, fleet: Fleet, now: float) -> Rollout:
