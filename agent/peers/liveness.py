@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -27,7 +27,7 @@ from agent.peers.hearsay import (
 from agent.peers.links import Links
 from agent.peers.pings import PATH as PING
 from agent.peers.pings import Found, Pings
-from agent.peers.silence import DOUBT_S, TICK_S, Away, Beat, RoundTrips, Silence, explain
+from agent.peers.silence import TICK_S, Away, Beat, RoundTrips, Silence, explain
 from agent.peers.transport import Transport
 from agent.trust import Trust
 from shared.clock import Clock
@@ -38,14 +38,20 @@ from shared.wire import short
 
 log = structlog.get_logger()
 
-PATIENCE_S = 1.0
-"""For a first answer over a network that loses little. TCP sends again after 0.2, 0.6 and 1.4 s."""
+PATIENCE_S = 0.8
+"""For a first answer over a network that loses little: TCP sends again after 0.2 and 0.6 s. Where every tenth packet
+is lost, so one look in a hundred finds nothing, and twice as long is waited for an answer by any way."""
 LONGEST_PATIENCE_S = 3.0
 HELP_S = 10.0
-TOLD = 5
-"""So many peers are told at once what this node found; they answer with what they found."""
-CONFIRMED_S = 0.05
-"""How long another's word is waited for before others are asked, where the host has refused."""
+TOLD = 4
+"""So many peers are told at once whom this node does not reach; they answer with what they found."""
+ALERTED = 16
+"""So many at least begin to look as well where one does not answer in time."""
+ANSWERED = 2
+"""Where others told it before, so many of them are told instead."""
+AT_ONCE_S = 0.05
+"""How long a first answer is waited for where another did not get any; and how long another's word, before others
+are asked, where the host has refused."""
 GOODBYE_S = 0.5
 ASKED = 100
 """Of one peer, in so many seconds: questions, statements, and looks that it caused."""
@@ -83,7 +89,8 @@ class Liveness:
         self._turn: list[str] = []
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._busy: set[asyncio.Task[None]] = set()
-        self._telling = False
+        self._telling = self._reviewing = False
+        self._to_tell: set[str] = set()
         self._doubted: set[str] = set()
         """To be named to others as not answering in time, with the next statement."""
         self._asked = RateLimit(clock, failures=ASKED, window_s=ASKED_WINDOW_S)
@@ -152,16 +159,17 @@ class Liveness:
     def _doubt_if_late(self) -> bool:
         """After a hang or a sleep of its own this node has missed answers that did come."""
         beat = Beat(self._clock.monotonic(), self._clock.now())
-        if self._beat.is_late(beat.monotonic, beat.wall):
-            log.info("this node was away itself and accuses nobody", for_s=DOUBT_S)
-            self._silence.doubt(beat.monotonic + DOUBT_S)
-            self._beat = beat
-            self._review()
-            return True
-        return False
+        doubt = self._beat.doubt(beat.monotonic, beat.wall)
+        if doubt == 0:
+            return False
+        log.info("this node was away itself and accuses nobody", for_s=doubt)
+        self._silence.doubt(beat.monotonic + doubt)
+        self._beat = beat
+        self._review()
+        return True
 
     def _look(self, peer: str, *, hinted: bool = False) -> None:
-        """`hinted`: another did not get an answer in time, so this one asks by all ways at once."""
+        """`hinted`: another did not get an answer in time, so this one asks all soon."""
         if self._closing or peer in self._looking:
             return
         task = asyncio.get_running_loop().create_task(
@@ -172,22 +180,22 @@ class Liveness:
 
     async def _look_for(self, peer: str, *, hinted: bool) -> None:
         began, patience = self._clock.monotonic(), self._trips.patience(peer)
-        found = Found.NOTHING
-        if not hinted:
-            link = self._pings.by_link(peer)
-            found = Found.NOTHING if link is None else await _settle(link, patience)
+        first = AT_ONCE_S if hinted else patience
+        found, link = Found.NOTHING, self._pings.by_link(peer)
+        if link is not None:
+            found = await _settle(link, first)
         if found is Found.NOTHING and self._links.get(peer) is None:
-            found = await _settle(self._pings.by_dial(peer), patience)
+            found = await _settle(self._pings.by_dial(peer), first)
         if found in (Found.ANSWERED, Found.UNFOUND):
             return
         if found is Found.REFUSED:
             self._missed(peer, began, refused=True)
-            await self._clock.sleep(CONFIRMED_S)
+            await self._clock.sleep(AT_ONCE_S)
             if peer in self._away:
                 return
-        elif not hinted:
+        elif not hinted and peer not in self._away:
             self._doubted.add(peer)
-            self._tell()
+            self._tell(self._helpers(peer, ALERTED))
         if not await self._by_all_ways(peer, began, 2 * patience):
             self._missed(peer, began)
 
@@ -243,12 +251,15 @@ class Liveness:
             return
         self._silence.missed(peer, began, refused=refused)
         self._review()
-        if not self._silence.has_left(peer):
-            self._tell()
+        if peer in self._away or self._silence.has_left(peer):
+            return
+        reporters = self._silence.reporters(peer, names)[:ANSWERED]
+        self._tell(reporters or self._helpers(peer, TOLD))
 
-    def _tell(self) -> None:
+    def _tell(self, peers: Iterable[str]) -> None:
         """Soon, so that what is found together is told together."""
-        if not (self._telling or self._closing):
+        self._to_tell.update(peers)
+        if self._to_tell and not (self._telling or self._closing):
             self._telling = True
             self._spawn(self._tell_some())
 
@@ -258,8 +269,9 @@ class Liveness:
         said = self._statement()
         doubted, self._doubted = self._doubted, set()
         said = said.model_copy(update={"doubted": sorted(doubted)[:MAX_NAMES]})
+        told, self._to_tell = self._to_tell, set()
         if said.unreached or said.doubted:
-            await asyncio.gather(*(self._tell_one(peer, said) for peer in self._helpers("", TOLD)))
+            await asyncio.gather(*(self._tell_one(peer, said) for peer in told))
 
     def _statement(self) -> Unreached:
         """The latest findings first: what has long been known is told in its turn."""
@@ -307,6 +319,13 @@ class Liveness:
             self._look(name, hinted=True)
 
     def _review(self) -> None:
+        """Once for all that is heard in one turn of the event loop."""
+        if not (self._reviewing or self._closing):
+            self._reviewing = True
+            asyncio.get_running_loop().call_soon(self._judge)
+
+    def _judge(self) -> None:
+        self._reviewing = False
         now, wall = self._clock.monotonic(), self._clock.now()
         found = self._silence.away(self._trust.peer_names(), now)
         news = {peer for peer in found.keys() | self._away.keys() if self._is_news(peer, found)}

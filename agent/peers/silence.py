@@ -7,7 +7,7 @@ seconds of this node's monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 NEVER = float("-inf")
@@ -21,7 +21,10 @@ LEAVING_S = 1.0
 TICK_S = 1.0
 LATE_S = 1.0
 """So much later than planned, and this node suspects itself."""
+SHORT_DOUBT_S = 1.0
+LONG_LATE_S = 5.0
 DOUBT_S = 3.0
+"""So long it does; only the shorter time where it was late by less than `LONG_LATE_S`, as on a busy machine."""
 JUMP_S = 2.0
 """Wall clock and monotonic clock differ by so much more than before: this machine slept."""
 
@@ -53,11 +56,14 @@ class Beat:
     monotonic: float
     wall: float
 
-    def is_late(self, monotonic: float, wall: float) -> bool:
-        """Whether this node was away itself: its loop hung, the process was stopped, or the machine slept. The
-        monotonic clock stops in a Mac's sleep, so there only the other one tells."""
+    def doubt(self, monotonic: float, wall: float) -> float:
+        """For how long this node has to doubt itself, in seconds: its loop hung, the process was stopped, or the
+        machine slept. The monotonic clock stops in a Mac's sleep, so there only the other one tells."""
         passed = monotonic - self.monotonic
-        return passed > TICK_S + LATE_S or abs(wall - self.wall - passed) > JUMP_S
+        late = passed - TICK_S
+        if late > LONG_LATE_S or abs(wall - self.wall - passed) > JUMP_S:
+            return DOUBT_S
+        return SHORT_DOUBT_S if late > LATE_S else 0.0
 
 
 class Silence:
@@ -66,8 +72,8 @@ class Silence:
     def __init__(self, me: str, started: float) -> None:
         self._me, self._started = me, started
         self._doubt_until = started + SETTLE_S
-        self._seen: dict[tuple[str, str], _Seen] = {}
-        """By who found it and about whom."""
+        self._seen: dict[str, dict[str, _Seen]] = {}
+        """About whom, and by whom."""
         self._left: dict[str, float] = {}
 
     def reached(self, peer: str, at: float, *, by: str | None = None) -> None:
@@ -101,14 +107,24 @@ class Silence:
     def keep_only(self, names: Collection[str]) -> None:
         """Forget whom the roster does not name any more."""
         known = {self._me, *names}
-        self._seen = {key: seen for key, seen in self._seen.items() if known.issuperset(key)}
+        self._seen = {
+            peer: {by: seen for by, seen in found.items() if by in known}
+            for peer, found in self._seen.items()
+            if peer in known
+        }
         self._left = {peer: at for peer, at in self._left.items() if peer in known}
 
     def _of(self, by: str | None, peer: str) -> _Seen:
-        return self._seen.setdefault((by or self._me, peer), _Seen())
+        return self._seen.setdefault(peer, {}).setdefault(by or self._me, _Seen())
 
     def _get(self, by: str, peer: str) -> _Seen:
-        return self._seen.get((by, peer)) or _Seen()
+        return self._seen.get(peer, {}).get(by) or _Seen()
+
+    def _others(self, peer: str, known: frozenset[str]) -> Iterator[tuple[str, _Seen]]:
+        """What those that have a say have found about the peer."""
+        for by, seen in self._seen.get(peer, {}).items():
+            if by in known and by != peer:
+                yield by, seen
 
     def last_reached(self, peer: str) -> float:
         """By this node; its own start for one that has never answered."""
@@ -132,38 +148,40 @@ class Silence:
 
     def unreached(self, peers: Collection[str]) -> list[str]:
         """What this node tells others: who does not answer it, nor whom it has asked to try. Not who left."""
+        known = frozenset(peers)
         return [
             peer
             for peer in peers
-            if self.misses(peer) and not self._vouched(peer, peers) and not self.has_left(peer)
+            if self.misses(peer) and not self._vouched(peer, known) and not self.has_left(peer)
         ]
 
     def has_left(self, peer: str) -> bool:
         left = self._left.get(peer, NEVER)
         return self._get(self._me, peer).reached < left + LEAVING_S
 
-    def _vouched(self, peer: str, peers: Collection[str]) -> bool:
+    def _vouched(self, peer: str, known: frozenset[str]) -> bool:
         """Somebody has reached it since this node began to look in vain."""
         missed = self._get(self._me, peer).missed
-        return any(self._get(by, peer).reached > missed for by in peers if by != peer)
+        return any(seen.reached > missed for _, seen in self._others(peer, known))
 
-    def _reporters(self, peer: str, peers: Collection[str]) -> tuple[str, ...]:
+    def reporters(self, peer: str, peers: Collection[str]) -> tuple[str, ...]:
         """Others whose finding is newer than this node's last answer of the peer."""
         after = self._get(self._me, peer).reached
         found = [
             by
-            for by in peers
-            if by != peer and self.says(by, peer) and self._get(by, peer).missed > after
+            for by, seen in self._others(peer, frozenset(peers))
+            if self.says(by, peer) and seen.missed > after
         ]
         return tuple(sorted(found))
 
     def away(self, peers: Collection[str], now: float) -> dict[str, Away]:
         """Of these peers, those that are not there."""
+        known = frozenset(peers)
         found = {peer: Away(self._left[peer], left=True) for peer in peers if self.has_left(peer)}
         for peer in peers:
-            if peer in found or not self.misses(peer) or self._vouched(peer, peers):
+            if peer in found or not self.misses(peer) or self._vouched(peer, known):
                 continue
-            if reporters := self._reporters(peer, peers):
+            if reporters := self.reporters(peer, known):
                 found[peer] = Away(self.last_reached(peer), reporters=reporters)
         return found | self._by_one(peers, found, now)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from scripts.benchmarks import outage, readiness, rollout, verify
+from scripts.benchmarks import detect, outage, readiness, rollout, verify
 from scripts.benchmarks.frame import Bench, Options, publish, repeat, summarise
 from shared.errors import RollcallError
 from shared.terminal import EXIT_INTERRUPTED, say
 
 BENCHMARKS: dict[str, Bench] = {
+    "detect": detect.run,
     "outage": outage.run,
     "readiness": readiness.run,
     "rollout": repeat(rollout.run_round),

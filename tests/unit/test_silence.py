@@ -13,6 +13,7 @@ from agent.peers.silence import (
     DOUBT_S,
     LEAVING_S,
     SETTLE_S,
+    SHORT_DOUBT_S,
     Away,
     Beat,
     RoundTrips,
@@ -199,19 +200,21 @@ def test_a_node_that_has_just_started_accuses_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("monotonic", "wall", "late"),
+    ("monotonic", "wall", "doubt"),
     [
-        (1, 1, False),
-        (1.9, 1.9, False),
-        (2.1, 2.1, True),
-        (60, 60, True),
-        (1, 7200, True),
-        (1, -30, True),
+        (1, 1, 0),
+        (1.9, 1.9, 0),
+        (2.1, 2.1, SHORT_DOUBT_S),
+        (60, 60, DOUBT_S),
+        (1, 7200, DOUBT_S),
+        (1, -30, DOUBT_S),
     ],
 )
-def test_a_beat_that_comes_late_or_after_a_sleep(monotonic: float, wall: float, late: bool) -> None:
+def test_a_beat_that_comes_late_or_after_a_sleep(
+    monotonic: float, wall: float, doubt: float
+) -> None:
     """Fault 22: a process that was stopped, and a machine that slept; there the monotonic clock stood still."""
-    assert Beat(50, 1000).is_late(50 + monotonic, 1000 + wall) is late
+    assert Beat(50, 1000).doubt(50 + monotonic, 1000 + wall) == doubt
 
 
 def test_patience_follows_what_answers_take_within_bounds() -> None:
