@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from agent.peers.absences import Absences
 from agent.peers.hearsay import (
     LEAVING,
     MAX_BYTES,
@@ -27,14 +28,13 @@ from agent.peers.hearsay import (
 from agent.peers.links import Links
 from agent.peers.pings import PATH as PING
 from agent.peers.pings import Found, Pings
-from agent.peers.silence import TICK_S, Away, Beat, RoundTrips, Silence, explain
+from agent.peers.silence import TICK_S, Beat, RoundTrips, Silence
 from agent.peers.transport import Transport
 from agent.trust import Trust
 from shared.clock import Clock
 from shared.errors import NotFoundError, RollcallError
 from shared.ratelimit import RateLimit
 from shared.report import Absence
-from shared.wire import short
 
 log = structlog.get_logger()
 
@@ -43,15 +43,16 @@ PATIENCE_S = 0.8
 is lost, so one look in a hundred finds nothing, and twice as long is waited for an answer by any way."""
 LONGEST_PATIENCE_S = 3.0
 HELP_S = 10.0
-TOLD = 4
+TOLD = 2
 """So many peers are told at once whom this node does not reach; they answer with what they found."""
 ALERTED = 16
 """So many at least begin to look as well where one does not answer in time."""
 ANSWERED = 2
 """Where others told it before, so many of them are told instead."""
 AT_ONCE_S = 0.05
-"""How long a first answer is waited for where another did not get any; and how long another's word, before others
-are asked, where the host has refused."""
+"""How long a first answer is waited for where another did not get any."""
+CONFIRMED_S = 0.15
+"""How long another's word is waited for before others are asked, where the host has refused."""
 GOODBYE_S = 0.5
 ASKED = 100
 """Of one peer, in so many seconds: questions, statements, and looks that it caused."""
@@ -81,21 +82,20 @@ class Liveness:
         on_change: Callable[[], None],
     ) -> None:
         self._trust, self._transport, self._links, self._clock = trust, transport, links, clock
-        self._probes, self._on_change = probes, on_change
+        self._probes = probes
         self._silence = Silence(trust.name, clock.monotonic())
+        self._absences = Absences(trust, self._silence, clock, on_change)
         self._pings = Pings(transport, links.get, clock, self._answered)
         self._trips = RoundTrips(PATIENCE_S, LONGEST_PATIENCE_S)
         self._beat = Beat(clock.monotonic(), clock.now())
         self._turn: list[str] = []
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._busy: set[asyncio.Task[None]] = set()
-        self._telling = self._reviewing = False
+        self._telling = False
         self._to_tell: set[str] = set()
         self._doubted: set[str] = set()
         """To be named to others as not answering in time, with the next statement."""
         self._asked = RateLimit(clock, failures=ASKED, window_s=ASKED_WINDOW_S)
-        self._away: dict[str, tuple[Away, float]] = {}
-        """With the wall time since when."""
         self._closing = False
 
     def operations(self) -> dict[tuple[str, str], tuple[Operation, int]]:
@@ -108,12 +108,8 @@ class Liveness:
         }
 
     def away(self) -> dict[str, Absence]:
-        """The peers that are not there, for people and for the coordinator."""
-        now = self._clock.monotonic()
-        return {
-            peer: Absence(since=since, left=away.left, reason=short(explain(peer, away, now)))
-            for peer, (away, since) in sorted(self._away.items())
-        }
+        """The peers that are not there."""
+        return self._absences.shown()
 
     def round_trip(self, peer: str) -> float | None:
         """Smoothed, in seconds; None for a peer that has not answered yet."""
@@ -121,7 +117,7 @@ class Liveness:
 
     def link_up(self, peer: str) -> None:
         self._silence.reached(peer, self._clock.monotonic())
-        self._review()
+        self._absences.review()
 
     def link_lost(self, peer: str) -> None:
         """A hint: a process that is killed closes its connections."""
@@ -143,7 +139,7 @@ class Liveness:
             now = self._clock.monotonic()
             if self._silence.cut_off(self._trust.peer_names(), now):
                 self._silence.doubt(now)
-            self._review()
+            self._absences.review()
             await self._clock.sleep(TICK_S)
 
     def _next(self) -> list[str]:
@@ -165,7 +161,7 @@ class Liveness:
         log.info("this node was away itself and accuses nobody", for_s=doubt)
         self._silence.doubt(beat.monotonic + doubt)
         self._beat = beat
-        self._review()
+        self._absences.review()
         return True
 
     def _look(self, peer: str, *, hinted: bool = False) -> None:
@@ -190,10 +186,10 @@ class Liveness:
             return
         if found is Found.REFUSED:
             self._missed(peer, began, refused=True)
-            await self._clock.sleep(AT_ONCE_S)
-            if peer in self._away:
+            await self._clock.sleep(CONFIRMED_S)
+            if peer in self._absences:
                 return
-        elif not hinted and peer not in self._away:
+        elif not hinted and peer not in self._absences:
             self._doubted.add(peer)
             self._tell(self._helpers(peer, ALERTED))
         if not await self._by_all_ways(peer, began, 2 * patience):
@@ -217,7 +213,7 @@ class Liveness:
             name
             for name in self._trust.peer_names()
             if name != peer
-            and name not in self._away
+            and name not in self._absences
             and not self._silence.misses(name)
             and self._links.get(name) is not None
         ]
@@ -237,21 +233,21 @@ class Liveness:
             self._silence.reached(peer, began, by=helper)
         elif reached is not None:
             self._silence.missed(peer, began, by=helper)
-        self._review()
+        self._absences.review()
 
     def _answered(self, peer: str, seconds: float) -> None:
         self._trips.took(peer, seconds)
         self._silence.reached(peer, self._clock.monotonic())
-        if peer in self._away:
-            self._review()
+        if peer in self._absences:
+            self._absences.review()
 
     def _missed(self, peer: str, began: float, *, refused: bool = False) -> None:
         names = self._trust.peer_names()
         if self._doubt_if_late() or self._silence.was_reached(peer, began, names):
             return
         self._silence.missed(peer, began, refused=refused)
-        self._review()
-        if peer in self._away or self._silence.has_left(peer):
+        self._absences.review()
+        if peer in self._absences or self._silence.has_left(peer):
             return
         reporters = self._silence.reporters(peer, names)[:ANSWERED]
         self._tell(reporters or self._helpers(peer, TOLD))
@@ -310,44 +306,13 @@ class Liveness:
                 self._silence.withdrew(name, now, by=reporter)
         for name in names.intersection(said.doubted):
             self._look_for_another(name, reporter)
-        self._review()
+        self._absences.review()
         return reached
 
     def _look_for_another(self, name: str, reporter: str) -> None:
         if self._asked.allowed(f"look {reporter}") == 0:
             self._asked.failed(f"look {reporter}")
             self._look(name, hinted=True)
-
-    def _review(self) -> None:
-        """Once for all that is heard in one turn of the event loop."""
-        if not (self._reviewing or self._closing):
-            self._reviewing = True
-            asyncio.get_running_loop().call_soon(self._judge)
-
-    def _judge(self) -> None:
-        self._reviewing = False
-        now, wall = self._clock.monotonic(), self._clock.now()
-        found = self._silence.away(self._trust.peer_names(), now)
-        news = {peer for peer in found.keys() | self._away.keys() if self._is_news(peer, found)}
-        self._away = {
-            peer: (away, wall - (now - away.since) if peer in news else self._away[peer][1])
-            for peer, away in found.items()
-        }
-        for peer in sorted(news):
-            word = "away" if peer in found else "back"
-            log.info(f"peer {word}", peer=peer, **self._detail(peer, now))
-        if news:
-            self._on_change()
-
-    def _is_news(self, peer: str, found: Mapping[str, Away]) -> bool:
-        before = self._away.get(peer)
-        after = found.get(peer)
-        return (None if before is None else before[0].left) != (
-            None if after is None else after.left
-        )
-
-    def _detail(self, peer: str, now: float) -> dict[str, str]:
-        return {"reason": explain(peer, self._away[peer][0], now)} if peer in self._away else {}
 
     def _count(self, peer: str) -> None:
         """Raises BusyError."""
@@ -381,7 +346,7 @@ class Liveness:
 
     async def _hear_goodbye(self, peer: str, *_: object) -> bytes:
         self._silence.left(peer, self._clock.monotonic())
-        self._review()
+        self._absences.review()
         return b"{}"
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -409,6 +374,7 @@ class Liveness:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._pings.close()
+        self._absences.close()
 
 
 async def _settle(task: asyncio.Task[Found], patience: float) -> Found:

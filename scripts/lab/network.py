@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.debian import need
 from shared.command import SYSTEM_PATH, run_command
 from shared.errors import CommandError, UnavailableError
 
@@ -89,13 +91,17 @@ class Network:
     async def mend(self, name: str) -> None:
         await _ip(["link", "set", self._plug(name), "up"])
 
-    async def lose(self, name: str, percent: float) -> None:
-        """Of what it sends, at random."""
-        tool = shutil.which("tc")
-        if tool is None:
-            raise UnavailableError("tc is not here", remedy="install the package iproute2")
-        argv = [*self.before(name), tool, "qdisc", "replace", "dev", "eth0", "root"]
-        await _run([*argv, "netem", "loss", f"{percent:g}%"])
+    async def lose(self, name: str, share: float, *, of: str | None = None) -> None:
+        """Of what comes to it, at random, from 0 to 1: of everything, or of what `of` sends. Raises MissingError
+        without iptables; netem is not in every kernel."""
+        await asyncio.to_thread(need, "iptables", "iptables")
+        source = [] if of is None else ["-s", self.host(of)]
+        chance = ["-m", "statistic", "--mode", "random", "--probability", f"{share:g}"]
+        rule = ["-A", "INPUT", "-i", "eth0", *source, *chance, "-j", "DROP"]
+        await _run([*self.before(name), "iptables", "-w", *rule])
+
+    async def lose_nothing(self, name: str) -> None:
+        await _run([*self.before(name), "iptables", "-w", "-F", "INPUT"])
 
     def carried(self, name: str) -> int:
         """Bytes that have gone over its cable, both ways, with Ethernet's heads."""

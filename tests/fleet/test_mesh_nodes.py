@@ -47,7 +47,9 @@ async def told(
     return await asyncio.gather(
         *(
             node.until(
-                lambda event: gone in event.get("away", {}), f"{gone} is away", after=marks[node.name]
+                lambda event: gone in event.get("away", {}),
+                f"{gone} is away",
+                after=marks[node.name],
             )
             for node in others
         )
@@ -111,7 +113,7 @@ async def test_a_cable_that_is_pulled_under_loss(tmp_path: Path) -> None:
             await asyncio.gather(*(node.start() for node in made.values()))
             for node in made.values():
                 await node.until_linked(NAMES)
-            await asyncio.gather(*(network.lose(name, 10) for name in NAMES))
+            await asyncio.gather(*(network.lose(name, 0.1) for name in NAMES))
             await asyncio.sleep(20)
             assert not [e for node in made.values() for e in node.events if e["event"] == "away"]
             before = marks(made)
