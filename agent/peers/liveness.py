@@ -143,14 +143,16 @@ class Liveness:
             await self._clock.sleep(TICK_S)
 
     def _next(self) -> list[str]:
-        """All in turn, in an order drawn anew each time: nobody waits longer than for the others."""
+        """All in turn, in an order drawn anew each time: nobody waits longer than for the others, and who was away
+        and has a connection again does not wait at all."""
         names = self._trust.peer_names()
         if len(self._turn) < self._probes:
             drawn = [name for name in names if name not in self._turn]
             random.shuffle(drawn)
             self._turn += drawn
         chosen, self._turn = self._turn[: self._probes], self._turn[self._probes :]
-        return [name for name in chosen if name in names]
+        back = [name for name in names if name in self._absences and self._links.get(name)]
+        return [name for name in names if name in {*chosen, *back[: self._probes]}]
 
     def _doubt_if_late(self) -> bool:
         """After a hang or a sleep of its own this node has missed answers that did come."""
