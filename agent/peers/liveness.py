@@ -180,6 +180,8 @@ class Liveness:
         began, patience = self._clock.monotonic(), self._trips.patience(peer)
         first = AT_ONCE_S if hinted else patience
         found, link = Found.NOTHING, self._pings.by_link(peer)
+        if not self._transport.has_way(peer):
+            self._pings.by_dial(peer)
         if link is not None:
             found = await _settle(link, first)
         if found is Found.NOTHING and self._links.get(peer) is None:

@@ -39,6 +39,11 @@ class Transport:
     ) -> None:
         self._directory, self._dialler, self._link_of = directory, dialler, link_of
 
+    def has_way(self, peer: str) -> bool:
+        """Whether an address of the peer is known to answer. Over a connection that the peer has dialled one can
+        talk without."""
+        return bool(self._directory.how(peer))
+
     async def ask(
         self,
         peer: str,

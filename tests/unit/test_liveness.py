@@ -114,6 +114,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
         await until(lambda: all(peers[one].links.get(two) for one, two in pairs), "all are linked")
         await asyncio.sleep(SETTLE_S)
         assert not any(peer.liveness.away() for peer in peers.values())
+        found = {(one, two): peers[one].directory.how(two) for one, two in pairs if one != "c"}
+        assert set(found.values()) == {"static"}, "whoever dialled, the other finds a way too"
         return world
 
     yield build
