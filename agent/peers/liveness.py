@@ -93,6 +93,9 @@ class Liveness:
         self._busy: set[asyncio.Task[None]] = set()
         self._telling = False
         self._to_tell: set[str] = set()
+        self._stated: dict[str, set[str]] = {}
+        """Whom each reporter named last. What it found when it was asked to try is not taken back by a statement
+        from before it came to an end itself."""
         self._doubted: set[str] = set()
         """To be named to others as not answering in time, with the next statement."""
         self._asked = RateLimit(clock, failures=ASKED, window_s=ASKED_WINDOW_S)
@@ -133,6 +136,7 @@ class Liveness:
             if roster is not self._trust.roster:
                 roster = self._trust.roster
                 self._silence.keep_only(self._trust.peer_names())
+                self._stated.clear()
                 self._trips.keep_only(self._trust.peer_names())
             for peer in self._next():
                 self._look(peer)
@@ -240,10 +244,12 @@ class Liveness:
         self._absences.review()
 
     def _answered(self, peer: str, seconds: float) -> None:
-        self._trips.took(peer, seconds)
+        """The answer that ends a silence says how long that was, not how long the next one will take."""
         self._silence.reached(peer, self._clock.monotonic())
         if peer in self._absences:
             self._absences.review()
+        else:
+            self._trips.took(peer, seconds)
 
     def _missed(self, peer: str, began: float, *, refused: bool = False) -> None:
         names = self._trust.peer_names()
@@ -305,9 +311,10 @@ class Liveness:
                 reached.append(name)
             elif not self._silence.misses(name):
                 self._look_for_another(name, reporter)
-        for name in names - said.unreached.keys():
-            if not said.unsure and self._silence.says(reporter, name):
+        if not said.unsure:
+            for name in self._stated.get(reporter, set()) - said.unreached.keys():
                 self._silence.withdrew(name, now, by=reporter)
+            self._stated[reporter] = names & said.unreached.keys()
         for name in names.intersection(said.doubted):
             self._look_for_another(name, reporter)
         self._absences.review()

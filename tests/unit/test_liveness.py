@@ -203,3 +203,16 @@ async def test_what_peers_may_ask_and_say_is_bounded(make: Make) -> None:
     assert not world.peers["a"].liveness.away(), "a lie of one makes nobody silent"
     await asyncio.sleep(0.5)
     assert not world.peers["a"].liveness.away()
+
+
+async def test_a_reporter_that_doubts_itself_takes_nothing_back(make: Make) -> None:
+    world = await make()
+    for valve in world.valves.values():
+        valve.hold()
+    a = world.peers["a"].liveness
+    hear, _ = a.operations()["POST", UNREACHED]
+    await until(lambda: world.silent("a"), "c is silent to a")
+    await hear("b", {}, Unreached(unreached={"c": 0.0}).canonical())
+    await hear("b", {}, Unreached(unsure=True).canonical())
+    await asyncio.sleep(0.1)
+    assert world.silent("a"), "who doubts itself takes nothing back"
