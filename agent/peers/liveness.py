@@ -92,6 +92,7 @@ class Liveness:
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._busy: set[asyncio.Task[None]] = set()
         self._telling = False
+        self._returned: dict[str, float] = {}
         self._to_tell: set[str] = set()
         self._stated: dict[str, set[str]] = {}
         """Whom each reporter named last. What it found when it was asked to try is not taken back by a statement
@@ -137,6 +138,7 @@ class Liveness:
                 roster = self._trust.roster
                 self._silence.keep_only(self._trust.peer_names())
                 self._stated.clear()
+                self._returned.clear()
                 self._trips.keep_only(self._trust.peer_names())
             for peer in self._next():
                 self._look(peer)
@@ -244,12 +246,14 @@ class Liveness:
         self._absences.review()
 
     def _answered(self, peer: str, seconds: float) -> None:
-        """The answer that ends a silence says how long that was, not how long the next one will take."""
-        self._silence.reached(peer, self._clock.monotonic())
-        if peer in self._absences:
+        """What was asked in a silence says how long that was, not how long the next answer will take."""
+        now = self._clock.monotonic()
+        if peer in self._absences or self._silence.misses(peer):
+            self._returned[peer] = now
             self._absences.review()
-        else:
+        elif now - seconds >= self._returned.get(peer, 0.0):
             self._trips.took(peer, seconds)
+        self._silence.reached(peer, now)
 
     def _missed(self, peer: str, began: float, *, refused: bool = False) -> None:
         names = self._trust.peer_names()
