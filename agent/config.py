@@ -42,6 +42,9 @@ class PeerConfig(Section):
     """Addresses of the interfaces to use for mDNS; all of them when empty."""
     sync_every: Duration = 30.0
     """How often to compare open reds with each peer."""
+    probes: int = Field(default=3, ge=1, le=16)
+    """How many peers are asked each second whether they are there, and how many others are asked to try one that
+    does not answer."""
 
     @field_validator("static")
     @classmethod

@@ -321,7 +321,12 @@ class Daemon:
         """Open all doors; the port that peers dial."""
         peers, api = self._config.peers, self._config.api
         door = PeerApi(
-            self._trust, self.mesh, self._fleet.gossip, self._fleet.releases, self.published
+            self._trust,
+            self.mesh,
+            self._fleet.gossip,
+            self._fleet.releases,
+            self.published,
+            more=self._peering.liveness.operations(),
         )
         self._fleet.links.open(
             door.answers, on_up=self._peering.link_up, on_lost=self._peering.link_lost
@@ -336,6 +341,7 @@ class Daemon:
         for server in (for_peers, readers):
             await server.start()
             self._stack.push_async_callback(server.stop)
+        self._stack.push_async_callback(self._peering.liveness.leave)
         self._fleet.door = for_peers
         await self._peering.listen(peers.host, for_peers.port)
         self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
@@ -421,6 +427,7 @@ class Daemon:
             balancers=self._balancing.askers.seen(),
             weight=self.weight(),
             trends=self._remembering.trends.now(),
+            away=self._peering.liveness.away(),
         )
 
     async def roll_back(self, reason: str) -> NodeReport:

@@ -175,6 +175,13 @@ def _peers(report: NodeReport) -> Iterator[str]:
         "Peers of the roster, by how they were found.",
         [({"found": how}, float(found[how])) for how in sorted({NOT_FOUND, *found})],
     )
+    left = sum(absence.left for absence in report.away.values())
+    yield _family(
+        "rollcall_away_peers",
+        Kind.GAUGE,
+        "Peers that are not there: silent, or gone with a goodbye.",
+        [({"how": "left"}, left), ({"how": "silent"}, len(report.away) - left)],
+    )
     yield _family(
         "rollcall_dropped_messages_total",
         Kind.COUNTER,

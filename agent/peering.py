@@ -14,6 +14,7 @@ from agent.peers.datagrams import Datagrams
 from agent.peers.directory import Directory
 from agent.peers.each import serve_each_peer
 from agent.peers.links import Links
+from agent.peers.liveness import Liveness
 from agent.peers.mesh import Mesh
 from agent.peers.notes import Notes
 from agent.peers.outbox import Outbox
@@ -63,6 +64,9 @@ class Peering:
             on_change=on_change,
             dropped=dropped,
         )
+        self.liveness = Liveness(
+            trust, transport, links, clock, probes=config.probes, on_change=on_change
+        )
         self._notes = Notes(self.mesh, transport, clock, every_s=config.sync_every)
 
     async def _receive(self, raw: bytes) -> bytes:
@@ -75,6 +79,7 @@ class Peering:
         await self.mesh.load()
         stack.push_async_callback(self._outbox.close)
         stack.push_async_callback(self._datagrams.close)
+        stack.push_async_callback(self.liveness.close)
 
     async def listen(self, host: str, port: int) -> None:
         """For datagrams, beside the door of this number."""
@@ -83,13 +88,18 @@ class Peering:
     def link_up(self, peer: str) -> None:
         """What waits for this peer can go now."""
         self._outbox.nudge(peer)
+        self.liveness.link_up(peer)
 
     def link_lost(self, peer: str) -> None:
         log.info("link lost", peer=peer)
+        self.liveness.link_lost(peer)
 
     async def run(self) -> None:
-        """Deliver to every peer of the roster, and compare notes with each, for ever."""
-        await serve_each_peer(self._trust, self._clock, "peer", self._serve)
+        """Deliver to every peer of the roster, compare notes with each, and look whether they are there, for
+        ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve_each_peer(self._trust, self._clock, "peer", self._serve))
+            group.create_task(self.liveness.run(), name="liveness")
 
     async def _serve(self, peer: str) -> None:
         async with asyncio.TaskGroup() as group:

@@ -14,6 +14,7 @@ from shared.messages import Message
 from shared.protocol import SPOKEN
 from shared.readiness import ReadinessDocument
 from shared.report import (
+    Absence,
     Asker,
     Broadcast,
     Loss,
@@ -31,6 +32,8 @@ W = TypeVar("W", bound=Wire)
 
 SHOWN_REDS = 100
 """The first of them freeze as well as all; the report has a bound."""
+
+SHOWN_AWAY = 64
 
 
 def build_report(  # noqa: PLR0913 - one report out of everything that it shows
@@ -50,6 +53,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     balancers: list[Asker],
     weight: int,
     trends: list[Trend],
+    away: dict[str, Absence],
 ) -> NodeReport:
     compared = document.comparable
     return NodeReport(
@@ -71,6 +75,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         open_reds=[_say(red) for red in mesh.open_reds()][:SHOWN_REDS],
         broadcasts=broadcasts,
         peers={name: directory.how(name) for name in trust.peer_names()},
+        away=dict(list(away.items())[:SHOWN_AWAY]),
         urls=urls,
         alerts=alerts[:16],
         dropped=dict(mesh.dropped),

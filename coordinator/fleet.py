@@ -195,6 +195,7 @@ def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
             "waiting": report.waiting,
             "frozen_by": report.frozen_by,
             "peers": report.peers,
+            "away": report.away,
             "urls": report.urls,
             "broadcasts": report.broadcasts,
             "alerts": report.alerts,

@@ -119,6 +119,15 @@ class Trend(Wire):
     values: Annotated[list[float | None], Field(max_length=60)] = []
 
 
+class Absence(Wire):
+    """A peer that is not there. `left`: it said that it stops; else it is silent: it answers neither this node nor
+    others that were asked."""
+
+    since: float
+    left: bool = False
+    reason: Reason = ""
+
+
 class NodeReport(Wire):
     node: NodeName
     agent_version: VersionWord
@@ -135,6 +144,8 @@ class NodeReport(Wire):
     broadcasts: Annotated[list[Broadcast], Field(max_length=64)] = []
     peers: dict[NodeName, str] = {}
     """For each peer how it was found: `mdns`, `static` or ``""`` while it has not been."""
+    away: Annotated[dict[NodeName, Absence], Field(max_length=64)] = {}
+    """Peers that are silent, or have left. Silent is never red: it freezes nothing."""
     urls: dict[str, str] = {}
     alerts: Annotated[list[Reason], Field(max_length=16)] = []
     """What people must see to, and what neither freezes nor halts anything."""

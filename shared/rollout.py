@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from shared.messages import Verdict
 from shared.protocol import ProtocolRange
-from shared.report import Broadcast, Standing, Trend, UpgradeReport, WayBack
+from shared.report import Absence, Broadcast, Standing, Trend, UpgradeReport, WayBack
 from shared.roster import Role
 from shared.wire import NodeName, Reason, Sha256, Wire
 
@@ -103,6 +103,8 @@ class NodeView(Wire):
     waiting: Reason = ""
     frozen_by: list[str] = []
     peers: dict[NodeName, str] = {}
+    away: dict[NodeName, Absence] = {}
+    """Which of its peers are not there, as this node says."""
     urls: dict[str, str] = {}
     broadcasts: list[Broadcast] = []
     alerts: list[Reason] = []

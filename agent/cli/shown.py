@@ -62,6 +62,7 @@ def describe(report: NodeReport) -> list[str]:
     lines += [f"  {line}" for line in describe_trends(report.trends)]
     lines += [f"  alert     {alert}" for alert in report.alerts]
     lines += [f"  red       {red}" for red in report.open_reds]
+    lines += [f"  away      {absence.reason}" for absence in report.away.values()]
     lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]
     lines += [f"  asked by  {_asker(each)}" for each in report.balancers]
     lines += [f"  dropped   {count} ({reason})" for reason, count in report.dropped.items()]

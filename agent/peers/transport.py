@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Mapping
+
+import aiohttp
 
 from agent.dialler import Dialler
 from agent.peers.directory import Directory, netloc
@@ -15,6 +18,19 @@ from shared.metadata import MAX_TARGETS_BYTES
 from shared.roster import tls_name
 
 
+class NobodyThereError(UnavailableError):
+    """The peer's host answers, and says that no agent listens there."""
+
+
+class NoAddressError(UnavailableError):
+    """Whether the peer is there is not known: nobody was asked."""
+
+
+def _is_refusal(error: UnavailableError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, aiohttp.ClientOSError) and cause.errno == errno.ECONNREFUSED
+
+
 class Transport:
     """Asks a peer by name. The certificate it shows must carry that name; the address proves nothing."""
 
@@ -22,6 +38,11 @@ class Transport:
         self, directory: Directory, dialler: Dialler, link_of: Callable[[str], Link | None]
     ) -> None:
         self._directory, self._dialler, self._link_of = directory, dialler, link_of
+
+    def has_way(self, peer: str) -> bool:
+        """Whether an address of the peer is known to answer. Over a connection that the peer has dialled one can
+        talk without."""
+        return bool(self._directory.how(peer))
 
     async def ask(
         self,
@@ -43,9 +64,31 @@ class Transport:
                 if len(body) > max_answer:
                     raise BadInputError(f"an answer of more than {max_answer} bytes")
                 return body
-        last: UnavailableError | None = None
-        candidates = self._directory.candidates(peer)
-        for hint in candidates:
+        return await self.dial(
+            peer,
+            method,
+            path,
+            params=params,
+            data=data,
+            timeout_s=timeout_s,
+            max_answer=max_answer,
+        )
+
+    async def dial(
+        self,
+        peer: str,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        timeout_s: float = 10.0,
+        max_answer: int = MAX_JSON_BYTES,
+    ) -> bytes:
+        """The same, and not over the kept connection. Raises NobodyThereError where every address refused, and
+        NoAddressError where there is none."""
+        failed: list[UnavailableError] = []
+        for hint in self._directory.candidates(peer):
             try:
                 body = await call(
                     self._dialler.session,
@@ -58,12 +101,16 @@ class Transport:
                     data=data,
                 )
             except UnavailableError as error:
-                last = error
+                failed.append(error)
                 continue
             self._directory.reached(peer, hint)
             return body
         self._directory.lost(peer)
-        raise last or UnavailableError(f"no address is known for {peer}")
+        if not failed:
+            raise NoAddressError(f"no address is known for {peer}")
+        if all(_is_refusal(error) for error in failed):
+            raise NobodyThereError(f"nobody listens at the addresses of {peer}") from failed[-1]
+        raise failed[-1]
 
     async def tuf(self, peer: str, path: str) -> bytes:
         """A file of the TUF repository as this peer has it. Raises NotFoundError."""

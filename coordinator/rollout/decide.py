@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from shared.messages import Verdict
+from shared.report import Absence
 from shared.rollout import (
     FINAL,
     NodeState,
@@ -38,6 +40,25 @@ class Fleet:
             for name, node in self.nodes.items()
             if node.heard is None or now - node.heard > SILENT_AFTER_S
         )
+
+    def unreached(self, now: float) -> list[str]:
+        """Nodes that their peers do not reach, in words. What a node said that is itself not heard of any more
+        is out of date."""
+        found: dict[str, list[tuple[str, Absence]]] = {}
+        mute = set(self.silent(now))
+        for name in sorted(self.nodes.keys() - mute):
+            for peer, absence in self.nodes[name].away.items():
+                if peer in self.nodes:
+                    found.setdefault(peer, []).append((name, absence))
+        return [_describe_absence(peer, said) for peer, said in sorted(found.items())]
+
+
+def _describe_absence(peer: str, said: list[tuple[str, Absence]]) -> str:
+    since = datetime.fromtimestamp(min(each.since for _, each in said), UTC)
+    names = ", ".join(name for name, _ in said)
+    if all(each.left for _, each in said):
+        return f"{peer} said goodbye to {names} at {since:%H:%M:%S} UTC"
+    return f"{peer} is silent to {names} since {since:%H:%M:%S} UTC"
 
 
 def decide(rollout: Rollout, fleet: Fleet, now: float) -> Rollout:
@@ -106,13 +127,14 @@ def _advance(nodes: list[RolloutNode], fleet: Fleet, now: float) -> tuple[list[R
     """Set the flags of the first wave that is not done, if nobody is unheard of."""
     wave = min(node.wave for node in nodes if node.state is not NodeState.DONE)
     ahead = [node.name for node in nodes if node.wave == wave and node.state is not NodeState.DONE]
-    silent = fleet.silent(now)
+    paused, taken_back = _pause(fleet, now)
     moved = []
     for node in nodes:
-        if node.wave == wave and node.state is NodeState.WAITING:
-            if silent:
-                reason = f"waits to hear of {', '.join(silent)}"
-                moved.append(_with(node, NodeState.WAITING, reason, now))
+        if taken_back and node.state is NodeState.PENDING:
+            moved.append(_with(node, NodeState.WAITING, paused, now))
+        elif node.wave == wave and node.state is NodeState.WAITING:
+            if paused:
+                moved.append(_with(node, NodeState.WAITING, paused, now))
             else:
                 moved.append(_with(node, NodeState.PENDING, "its flag is set", now))
         elif node.state is NodeState.PENDING:
@@ -123,7 +145,16 @@ def _advance(nodes: list[RolloutNode], fleet: Fleet, now: float) -> tuple[list[R
             moved.append(_with(node, NodeState.WAITING, f"waits for {', '.join(ahead)}", now))
         else:
             moved.append(node)
-    return moved, f"waits to hear of {', '.join(silent)}" if silent else ""
+    return moved, paused
+
+
+def _pause(fleet: Fleet, now: float) -> tuple[str, bool]:
+    """Why nothing new begins, empty when it may, and whether flags that nobody took up are taken back: where peers
+    do not reach a node there would be no attestation of it. It goes on by itself once they do."""
+    if unreached := fleet.unreached(now):
+        return short(f"paused: {'; '.join(unreached)}"), True
+    silent = fleet.silent(now)
+    return f"waits to hear of {', '.join(silent)}" if silent else "", False
 
 
 def _stay(node: RolloutNode, reason: str, now: float) -> RolloutNode:

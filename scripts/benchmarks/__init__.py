@@ -7,4 +7,5 @@ is listed in `__main__.BENCHMARKS`. What is below was fixed before it was measur
 |---|---|
 | rollout | overhead_n3_vs_ansible |
 | readiness | p50_vs_bare |
+| detect | kill_vs_serf, cut_vs_serf |
 """

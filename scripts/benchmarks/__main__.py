@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from scripts.benchmarks import footprint, outage, readiness, rollout, verify
+from scripts.benchmarks import detect, footprint, outage, readiness, rollout, verify
 from scripts.benchmarks.frame import Bench, Options, publish, repeat, summarise
 from shared.errors import RollcallError
 from shared.terminal import EXIT_INTERRUPTED, say
 
 BENCHMARKS: dict[str, Bench] = {
+    "detect": detect.run,
     "footprint": footprint.run,
     "outage": outage.run,
     "readiness": readiness.run,

@@ -94,8 +94,25 @@ class Peer:
         await self.peering.open(self.stack)
         self.mesh = self.peering.mesh
         context = server_context(self.layout.tls, require_client=True)
-        door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository(), no_document)
-        self.links.open(door.answers, on_up=self.up_links.append, on_lost=self.lost_links.append)
+        self.liveness = self.peering.liveness
+        door = PeerApi(
+            self.trust,
+            self.mesh,
+            self.gossip,
+            NoRepository(),
+            no_document,
+            more=self.liveness.operations(),
+        )
+
+        def up(peer: str) -> None:
+            self.up_links.append(peer)
+            self.peering.link_up(peer)
+
+        def lost(peer: str) -> None:
+            self.lost_links.append(peer)
+            self.peering.link_lost(peer)
+
+        self.links.open(door.answers, on_up=up, on_lost=lost)
         app = door.application(self.links.accept)
         server = Server(app, "127.0.0.1", self.port, context)
         await server.start()

@@ -28,7 +28,7 @@ from shared.readiness import (
     evidence_sha256,
     read_document,
 )
-from shared.report import NodeReport, ReadinessSummary, UpgradeReport
+from shared.report import Absence, NodeReport, ReadinessSummary, UpgradeReport
 from tests.unit.test_document import published
 
 EVIDENCE = {"tree": b"\x00tree", "gateway": b'{"ready":true}', "memory": b""}
@@ -79,6 +79,7 @@ class Node:
             open_reds=["a: x [a:1:1]", "b: y [b:1:1]", "b: z [b:1:2]"],
             frozen_by=["b:1:1"],
             peers={"b": "mdns", "c": "", "d": "static", "e": "static"},
+            away={"c": Absence(since=1.0), "d": Absence(since=2.0, left=True)},
             dropped={"stale": 3, "bad-signature": 1},
         )
 
@@ -234,6 +235,8 @@ async def test_prometheus_accepts_the_metrics(client: Client, node: Node) -> Non
         "rollcall_frozen 1",
         'rollcall_peers{found="static"} 2',
         'rollcall_peers{found="none"} 1',
+        'rollcall_away_peers{how="silent"} 1',
+        'rollcall_away_peers{how="left"} 1',
         'rollcall_dropped_messages_total{reason="stale"} 3',
         "rollcall_traffic_weight_ratio 1",
         "process_resident_memory_bytes ",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coordinator.rollout.decide import SILENT_AFTER_S, Fleet, decide
 from coordinator.rollout.plan import plan_waves
 from shared.messages import Verdict
-from shared.report import UpgradeReport
+from shared.report import Absence, UpgradeReport
 from shared.rollout import (
     NodeState,
     NodeView,
@@ -222,3 +222,40 @@ def test_whatever_happens_one_wave_moves_and_every_decision_is_stable(
             all(node.reason or node.state is NodeState.DONE for node in rollout.nodes)
             or before is rollout
         )
+
+
+def silent(*, since: float = 600.0, left: bool = False) -> dict[str, Absence]:
+    return {"witness": Absence(since=since, left=left)}
+
+
+def test_a_node_that_is_silent_to_its_peers_pauses_and_flags_are_taken_back() -> None:
+    begun = decide(make(), fleet(), NOW)
+    known = [view("canary", away=silent()), view("stable", away=silent(since=605.0))]
+    paused = decide(begun, fleet(*known), NOW)
+    assert paused.state is RolloutState.RUNNING
+    assert paused.reason == "paused: witness is silent to canary, stable since 00:10:00 UTC"
+    assert set(states(paused).values()) == {NodeState.WAITING}
+    assert paused.nodes[0].reason == paused.reason
+    assert states(decide(paused, fleet(), NOW))["canary"] is NodeState.PENDING, "by itself"
+
+
+def test_who_has_left_pauses_too_and_is_not_called_silent() -> None:
+    paused = decide(make(), fleet(view("stable", away=silent(left=True))), NOW)
+    assert paused.reason == "paused: witness said goodbye to stable at 00:10:00 UTC"
+    assert states(paused)["canary"] is NodeState.WAITING
+
+
+def test_a_node_that_moves_goes_on_while_a_peer_is_silent() -> None:
+    begun = decide(make(), fleet(), NOW)
+    upgrade = UpgradeReport(order=f"{ID}:canary", release=RELEASE, phase="staged", began=0)
+    moving = decide(begun, fleet(view("canary", upgrade=upgrade, away=silent())), NOW)
+    assert states(moving)["canary"] is NodeState.MOVING
+    assert moving.reason.startswith("paused: witness is silent")
+
+
+def test_what_a_node_said_that_is_not_heard_any_more_pauses_nothing_by_itself() -> None:
+    late = NOW - SILENT_AFTER_S - 1
+    waiting = decide(make(), fleet(view("stable", away=silent(), heard=late)), NOW)
+    assert waiting.reason == "waits to hear of stable"
+    strange = {"stranger": Absence(since=0)}
+    assert decide(make(), fleet(view("stable", away=strange)), NOW).reason == ""
