@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from agent.peers.listing import PeersReport
 from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
 from shared.http import Handler, application, read_wire, wire_response
@@ -53,6 +54,7 @@ class Controls(Facade, Protocol):
     @property
     def keeper(self) -> Keeper: ...
     async def plan_rollback(self) -> RollbackPlan: ...
+    async def peers(self) -> PeersReport: ...
 
 
 def control_app(facade: Controls, readiness: Handler) -> web.Application:
@@ -78,12 +80,16 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     async def status(_: web.Request) -> web.Response:
         return wire_response(await facade.report())
 
+    async def peers(_: web.Request) -> web.Response:
+        return wire_response(await facade.peers())
+
     app.router.add_post("/v1/rollback", rollback)
     app.router.add_get("/v1/rollback", rollback_plan)
     _add_keeper(app, facade.keeper)
     app.router.add_post("/v1/clear", clear)
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/peers", peers)
     app.router.add_get("/v1/readiness", readiness)
     return app
 

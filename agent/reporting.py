@@ -47,6 +47,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     certificate_expires: float | None,
     standing: Standing | None,
     balancers: list[Asker],
+    addresses: list[str],
 ) -> NodeReport:
     compared = document.comparable
     return NodeReport(
@@ -75,6 +76,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         certificate_expires=certificate_expires,
         standing=standing,
         balancers=balancers,
+        addresses=addresses,
     )
 
 

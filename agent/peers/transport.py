@@ -1,4 +1,5 @@
-"""Asking peers: over the kept connection with them, or by dialling every address in turn; mutual TLS either way."""
+"""Asking peers: over the kept connection with them, or by dialling their best addresses in turn; mutual TLS either
+way."""
 
 from __future__ import annotations
 
@@ -13,6 +14,9 @@ from shared.errors import BadInputError, UnavailableError
 from shared.http import call, missing_as
 from shared.metadata import MAX_TARGETS_BYTES
 from shared.roster import tls_name
+
+MAX_TRIED = 4
+"""Addresses of a peer that a single question dials; the kept connection tries all of them."""
 
 
 class Transport:
@@ -44,8 +48,7 @@ class Transport:
                     raise BadInputError(f"an answer of more than {max_answer} bytes")
                 return body
         last: UnavailableError | None = None
-        candidates = self._directory.candidates(peer)
-        for hint in candidates:
+        for hint in self._directory.candidates(peer)[:MAX_TRIED]:
             try:
                 body = await call(
                     self._dialler.session,
