@@ -29,28 +29,46 @@ Reader = Callable[[], Sequence[Interface]]
 
 
 def read_interfaces() -> list[Interface]:
-    """Those that are up and have an address."""
+    """Those that are up and have an address that can be used now."""
     import psutil  # loaded by the agent anyway; named here because only this function needs it
 
     states = psutil.net_if_stats()
     found = []
     for name, entries in psutil.net_if_addrs().items():
-        state = states.get(name)
+        if (state := states.get(name)) is None or not state.isup:
+            continue
         addresses = tuple(
             _scoped(each.address, name)
             for each in entries
-            if each.family in (socket.AF_INET, socket.AF_INET6)
+            if each.family == socket.AF_INET or _is_usable(each.family, each.address, name)
         )
-        if state is None or not state.isup or not addresses:
-            continue
         flags = set(state.flags.split(","))
         carries = "multicast" in flags and not flags & {"loopback", "pointopoint", "pointtopoint"}
-        try:
-            index = socket.if_nametoindex(name)
-        except OSError:
-            continue
-        found.append(Interface(name, index, addresses, carries))
+        if addresses and (index := _index_of(name)):
+            found.append(Interface(name, index, addresses, carries))
     return found
+
+
+def _index_of(name: str) -> int:
+    """0 for one that has gone meanwhile."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def _is_usable(family: int, address: str, name: str) -> bool:
+    """An IPv6 address is tentative for a second or two after it came: nothing can be bound to it, and multicast
+    would go without it from then on."""
+    if family != socket.AF_INET6:
+        return False
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as trial:
+            scope = _index_of(name) if ipaddress.ip_address(_plain(address)).is_link_local else 0
+            trial.bind((_plain(address), 0, 0, scope))
+    except OSError:
+        return False
+    return True
 
 
 def _scoped(address: str, name: str) -> str:

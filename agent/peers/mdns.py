@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ class Discovery:
     ) -> bool:
         """False when this host has no multicast now; the fleet then lives on the other hints, and `run` tries
         again."""
+        logging.getLogger("zeroconf").setLevel(logging.ERROR)  # a trace for each change of network
         self._told = Announced(port, tuple(interfaces), advertise, host)
         await self._open()
         return self._zeroconf is not None
@@ -296,7 +298,7 @@ def hosts_of(texts: list[str], chosen: list[Interface]) -> list[str]:
 def _open_sockets(chosen: list[Interface]) -> AsyncZeroconf:
     """IPv4 alone where the chosen interfaces or this host have no IPv6. Raises OSError."""
     four = [a for each in chosen for a in each.addresses if ":" not in a]
-    six = [each.index for each in chosen if any(":" in a for a in each.addresses)]
+    six = [each.index for each in chosen if any(":" in a and a != "::1" for a in each.addresses)]
     if six:
         with contextlib.suppress(OSError, RuntimeError):
             version = IPVersion.All if four else IPVersion.V6Only
