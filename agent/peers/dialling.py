@@ -135,8 +135,6 @@ def why(error: BaseException, platform: str = sys.platform) -> str:
         return f"protocol: answered {error.status}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return _why_system(error.os_error, platform)
-    if isinstance(error, ssl.SSLError):
-        return short(f"TLS refused: {error.reason or error}", 200)
     if isinstance(error, OSError) and error.errno is not None:
         return _why_system(error, platform)
     return short(f"protocol: {error or type(error).__name__}", 200)
@@ -144,7 +142,7 @@ def why(error: BaseException, platform: str = sys.platform) -> str:
 
 def _why_system(error: OSError, platform: str) -> str:
     if isinstance(error, ssl.SSLError):
-        return short(f"TLS refused: {error.reason or error}", 200)
+        return short(f"TLS refused: {error}", 200)
     if error.errno == errno.ECONNREFUSED:
         return "refused"
     if error.errno == errno.EHOSTUNREACH and platform == "darwin":

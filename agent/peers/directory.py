@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MAX_HINTS_PER_PEER = 8
@@ -167,8 +167,7 @@ class Directory:
         now = self._now()
         self._reached[name] = Reached(hint, now)
         self._last[name] = now
-        others = [each for each in self._good.get(name, []) if each.address != hint.address]
-        self._good[name] = [hint, *others][:KEPT_GOOD]
+        self._keep_good(name, hint)
         self._failures.pop(name, None)
 
     def accepted(self, name: str, host: str) -> None:
@@ -178,6 +177,17 @@ class Directory:
         self._reached[name] = Reached(next(same, Hint(host, 0, Found.ACCEPTED)), now)
         self._last[name] = now
         self._failures.pop(name, None)
+
+    def place(self, name: str, hint: Hint) -> None:
+        """What a peer that came to us says of itself, where that is the host it came from: good for dialling."""
+        reached = self._reached.get(name)
+        if reached and reached.hint.found is Found.ACCEPTED and reached.hint.host == hint.host:
+            self._reached[name] = Reached(replace(reached.hint, port=hint.port), reached.since)
+            self._keep_good(name, hint)
+
+    def _keep_good(self, name: str, hint: Hint) -> None:
+        others = [each for each in self._good.get(name, []) if each.address != hint.address]
+        self._good[name] = [hint, *others][:KEPT_GOOD]
 
     def failed(self, name: str, hint: Hint, reason: str) -> None:
         failures = self._failures.setdefault(name, {})

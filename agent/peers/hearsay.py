@@ -16,6 +16,7 @@ import structlog
 from agent.peers.directory import Directory, Found, parse_address
 from agent.peers.interfaces import reachable_at
 from agent.peers.links import Links
+from shared.backoff import Backoff
 from shared.clock import Clock, wait_at_most
 from shared.errors import RollcallError
 from shared.report import MAX_ADDRESSES, Addresses, NodeAddresses
@@ -26,7 +27,8 @@ log = structlog.get_logger()
 PATH = "/v1/peer/addresses"
 MAX_TOLD = 1024
 MAX_ANSWER = 512 << 10
-ASK_EVERY_S = 10.0
+FIRST_ASK_S, LONGEST_ASK_S = 0.5, 10.0
+"""Between two rounds while others are missing: who has just come up may not know much yet."""
 MAX_ASKED = 3
 """Peers that are asked again each time while others are missing."""
 TIMEOUT_S = 5.0
@@ -64,9 +66,12 @@ class Hearsay:
 
     async def run(self) -> None:
         """Ask who is newly linked, and while somebody is missing, a few others from time to time."""
+        backoff = Backoff(FIRST_ASK_S, LONGEST_ASK_S)
         while True:
-            await wait_at_most(self._news, ASK_EVERY_S)
-            self._news.clear()
+            await wait_at_most(self._news, backoff.failed())
+            if self._news.is_set():
+                self._news.clear()
+                backoff.succeeded()
             await asyncio.gather(*(self._ask(peer) for peer in self._to_ask()))
 
     def _to_ask(self) -> list[str]:
@@ -91,6 +96,9 @@ class Hearsay:
     def _take(self, peer: str, told: Told) -> None:
         self._of_themselves[peer] = told.own
         self._learn(peer, told.own)
+        for text in told.own:
+            if (hint := parse_address(text, Found.PEER)) is not None:
+                self._directory.place(peer, hint)
         wanted = set(self._wanted())
         for gone in self._of_themselves.keys() - wanted:
             del self._of_themselves[gone]

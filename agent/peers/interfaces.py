@@ -7,8 +7,12 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from agent.peers.directory import is_literal, join_address
 from shared.report import MAX_ADDRESSES
+
+log = structlog.get_logger()
 
 FOUR = "0.0.0.0"  # noqa: S104 - compared with, not bound to
 ANYWHERE = (FOUR, "::")
@@ -29,12 +33,16 @@ Reader = Callable[[], Sequence[Interface]]
 
 
 def read_interfaces() -> list[Interface]:
-    """Those that are up and have an address that can be used now."""
+    """Those that are up and have an address that can be used now; none while the system does not say."""
     import psutil  # loaded by the agent anyway; named here because only this function needs it
 
-    states = psutil.net_if_stats()
+    try:
+        states, named = psutil.net_if_stats(), psutil.net_if_addrs()
+    except OSError as error:
+        log.warning("interfaces cannot be read", reason=str(error))
+        return []
     found = []
-    for name, entries in psutil.net_if_addrs().items():
+    for name, entries in named.items():
         if (state := states.get(name)) is None or not state.isup:
             continue
         addresses = tuple(

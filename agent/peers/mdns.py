@@ -57,8 +57,8 @@ CONTESTED_S = 600.0
 
 @dataclass(frozen=True)
 class Announced:
-    """What is told: `names` are interfaces as an operator wrote them, all that carry multicast when there are
-    none; `host` is what the door for peers listens on."""
+    """What is told: `interfaces` by name or address as an operator wrote them, all that carry multicast when there
+    are none; `host` is what the door for peers listens on."""
 
     port: int
     interfaces: tuple[str, ...] = ()
@@ -211,10 +211,11 @@ class Discovery:
         if self._announcing is not None:
             with contextlib.suppress(Exception):
                 await self._announcing
-        if self._browser is not None:
-            await self._browser.async_cancel()
-        if self._zeroconf is not None:
-            await self._zeroconf.async_close()
+        with contextlib.suppress(OSError, RuntimeError, ZeroconfError):
+            if self._browser is not None:
+                await self._browser.async_cancel()
+            if self._zeroconf is not None:
+                await self._zeroconf.async_close()
         self._browser = self._zeroconf = self._announcing = self._info = None
 
     def _own_info(self) -> AsyncServiceInfo:

@@ -65,7 +65,8 @@ class Transport:
                 continue
             self._directory.reached(peer, hint)
             return body
-        self._directory.lost(peer)
+        if self._link_of(peer) is None:
+            self._directory.lost(peer)
         raise last or UnavailableError(f"no address is known for {peer}")
 
     async def tuf(self, peer: str, path: str) -> bytes:

@@ -11,10 +11,12 @@ import pytest
 
 from agent.config import PeerConfig
 from agent.dialler import Dialler
+from agent.discovering import Discovering
 from agent.peer_api import PeerApi
 from agent.peering import Peering
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
+from agent.peers.hearsay import PATH as ADDRESSES
 from agent.peers.links import Links
 from agent.peers.transport import Transport
 from agent.readiness.publishing import Published
@@ -46,8 +48,10 @@ def no_document() -> Published:
 
 
 class Peer:
-    def __init__(self, fleet: TestFleet, name: str, *, datagrams: bool = False) -> None:
-        self.fleet, self.name, self.datagrams = fleet, name, datagrams
+    def __init__(
+        self, fleet: TestFleet, name: str, *, datagrams: bool = False, host: str = "127.0.0.1"
+    ) -> None:
+        self.fleet, self.name, self.datagrams, self.host = fleet, name, datagrams, host
         self.trust = fleet.trust(name)
         self.layout = fleet.layout(name)
         self.directory = Directory()
@@ -87,18 +91,36 @@ class Peer:
         self.mesh = self.peering.mesh
         context = server_context(self.layout.tls, require_client=True)
         door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository(), no_document)
-        self.links.open(door.answers, on_up=self.up_links.append, on_lost=self.lost_links.append)
+        self.discovering = Discovering(
+            PeerConfig(host=self.host, mdns=False),
+            self.layout,
+            self.trust,
+            self.directory,
+            self.links,
+            SystemClock(),
+            on_found=self.mesh.peer_found,
+            has_list=lambda: False,
+        )
+        await self.discovering.open(self.stack)
+        door.add("GET", ADDRESSES, self.discovering.answer)
+        self.links.open(door.answers, on_up=self._link_up, on_lost=self.lost_links.append)
         app = door.application(self.links.accept)
-        server = Server(app, "127.0.0.1", self.port, context)
+        server = Server(app, self.host, self.port, context)
         await server.start()
         self.port = server.port
         if self.datagrams:
-            await self.peering.listen("127.0.0.1", self.port)
+            await self.peering.listen(self.host, self.port)
         self.stack.push_async_callback(server.stop)
         return self
 
-    def run(self) -> None:
+    def _link_up(self, peer: str) -> None:
+        self.up_links.append(peer)
+        self.discovering.link_up(peer)
+
+    def run(self, *, discover: bool = False) -> None:
         tasks = [asyncio.create_task(work.run()) for work in (self.peering, self.gossip)]
+        if discover:
+            tasks.append(asyncio.create_task(self.discovering.run(self.port)))
 
         async def end() -> None:
             for task in tasks:
