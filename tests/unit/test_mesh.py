@@ -49,9 +49,16 @@ def no_document() -> Published:
 
 class Peer:
     def __init__(
-        self, fleet: TestFleet, name: str, *, datagrams: bool = False, host: str = "127.0.0.1"
+        self,
+        fleet: TestFleet,
+        name: str,
+        *,
+        datagrams: bool = False,
+        host: str = "127.0.0.1",
+        mdns: bool = False,
     ) -> None:
-        self.fleet, self.name, self.datagrams, self.host = fleet, name, datagrams, host
+        self.fleet, self.name, self.datagrams = fleet, name, datagrams
+        self.host, self.mdns = host, mdns
         self.trust = fleet.trust(name)
         self.layout = fleet.layout(name)
         self.directory = Directory()
@@ -92,7 +99,7 @@ class Peer:
         context = server_context(self.layout.tls, require_client=True)
         door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository(), no_document)
         self.discovering = Discovering(
-            PeerConfig(host=self.host, mdns=False),
+            PeerConfig(host=self.host, mdns=self.mdns),
             self.layout,
             self.trust,
             self.directory,
