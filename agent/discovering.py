@@ -84,6 +84,7 @@ class Discovering:
     async def run(self, port: int) -> None:
         """`port` is that of the door for peers."""
         self._port, config = port, self._config
+        self.addresses()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._memory.run(), name="addresses-remembered")
             group.create_task(self._names.run(), name="addresses-names")
@@ -128,8 +129,10 @@ class Discovering:
         config = self._config
         chosen = choose(self._read(), config.interfaces)
         told = told_addresses(chosen, host=config.host, advertise=config.advertise)
-        self._own = (self._clock.monotonic(), reachable_at(told, self._port))
-        return self._own[1]
+        found = reachable_at(told, self._port)
+        self._own = (self._clock.monotonic(), found)
+        self._directory.is_us(found)
+        return found
 
     async def answer(self, peer: str, params: Mapping[str, str], body: bytes) -> bytes:
         """For a peer that asks where everybody is."""

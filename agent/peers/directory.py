@@ -105,9 +105,17 @@ class Directory:
         self._last: dict[str, float] = {}
         self._failures: dict[str, dict[tuple[str, int], Failure]] = {}
         self._resolved: dict[str, list[str]] = {}
+        self._own: set[str] = set()
+
+    def is_us(self, addresses: Iterable[str]) -> None:
+        """This node's own, as `join_address` makes them: hosts with the same container network tell each other
+        addresses that lead everybody to himself."""
+        self._own = set(addresses)
 
     def learn(self, name: str, hint: Hint) -> None:
         if name not in self._hints and len(self._hints) >= MAX_PEERS:
+            return
+        if netloc(hint) in self._own:
             return
         known = self._hints.setdefault(name, [])
         if hint in known:

@@ -16,6 +16,8 @@ log = structlog.get_logger()
 
 FOUR = "0.0.0.0"  # noqa: S104 - compared with, not bound to
 ANYWHERE = (FOUR, "::")
+APPLES_OWN = ("awdl", "llw")
+"""What a Mac has for AirDrop and the like: no LAN."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def read_interfaces() -> list[Interface]:
             if each.family == socket.AF_INET or _is_usable(each.family, each.address, name)
         )
         flags = set(state.flags.split(","))
-        carries = "multicast" in flags and not flags & {"loopback", "pointopoint", "pointtopoint"}
+        tunnel = flags & {"loopback", "pointopoint", "pointtopoint"} or name.startswith(APPLES_OWN)
+        carries = "multicast" in flags and not tunnel
         if addresses and (index := _index_of(name)):
             found.append(Interface(name, index, addresses, carries))
     return found

@@ -103,7 +103,9 @@ def test_found_again_after_a_change_of_address_and_of_the_interface(
     b.ip("address", "del", "10.9.0.2/24", "dev", "eth0")
     b.ip("-6", "address", "flush", "dev", "eth0")
     b.ip("address", "add", "10.9.0.77/24", "dev", "eth0")
-    until(lambda: "77" in _where(a, b) and linked(a, b), "at its new address", FOUND_AGAIN_S)
+    until(
+        lambda: "10.9.0.77:" in _where(a, b) and linked(a, b), "at its new address", FOUND_AGAIN_S
+    )
     b.ip("link", "del", "eth0")
     until(lambda: not linked(a, b), "the link is lost", FOUND_AGAIN_S)
     b._lab.plug(b.space, "b", "10.9.0.78/24")

@@ -73,6 +73,14 @@ def test_a_new_list_replaces_the_old_one_but_not_what_was_good() -> None:
     assert not directory.replace("b", Found.COORDINATOR, [new])
 
 
+def test_an_address_of_our_own_is_nobody_elses() -> None:
+    directory = Directory()
+    directory.is_us(["172.17.0.1:7465"])
+    for port in (7465, 7466):
+        directory.learn("b", Hint("172.17.0.1", port, Found.MDNS))
+    assert [each.port for each in directory.candidates("b")] == [7466], "an agent beside us"
+
+
 def test_a_host_name_stands_for_its_addresses_once_they_are_known() -> None:
     directory = Directory()
     named = Hint("b.lan", 7465, Found.STATIC)
