@@ -27,8 +27,8 @@ from agent.peering import Peering
 from agent.peers.attest import Attestor
 from agent.peers.compare import Comparer
 from agent.peers.directory import Directory
-from agent.peers.hearsay import PATH as ADDRESSES
 from agent.peers.listing import PeersReport
+from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.readiness.publishing import Published
 from agent.reading_api import readiness_route, reading_app
 from agent.reporting import build_report

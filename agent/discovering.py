@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from agent.config import PeerConfig, parse_static
 from agent.layout import Layout
 from agent.peers.directory import Directory, Found, Hint
-from agent.peers.hearsay import Hearsay
 from agent.peers.interfaces import (
     Reader,
     choose,
@@ -23,6 +22,7 @@ from agent.peers.listing import Looked, PeersReport, peer_line
 from agent.peers.mdns import Discovery
 from agent.peers.names import Names
 from agent.peers.remembered import Memory
+from agent.peers.whereabouts import Whereabouts
 from agent.trust import Trust
 from shared.clock import Clock
 from shared.errors import RollcallError
@@ -60,7 +60,9 @@ class Discovering:
         wanted = trust.peer_names
         self._memory = Memory(layout.addresses, directory, wanted, clock)
         self._names = Names(directory, clock)
-        self._hearsay = Hearsay(directory, links, wanted, self.addresses, self._found, clock)
+        self._whereabouts = Whereabouts(
+            directory, links, wanted, self.addresses, self._found, clock
+        )
         self._mdns = Discovery(
             directory,
             wanted,
@@ -88,7 +90,7 @@ class Discovering:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._memory.run(), name="addresses-remembered")
             group.create_task(self._names.run(), name="addresses-names")
-            group.create_task(self._hearsay.run(), name="addresses-peers")
+            group.create_task(self._whereabouts.run(), name="addresses-peers")
             if config.mdns:
                 await self._mdns.start(
                     port=port,
@@ -106,7 +108,7 @@ class Discovering:
             self._on_found(peer)
 
     def link_up(self, peer: str) -> None:
-        self._hearsay.link_up(peer)
+        self._whereabouts.link_up(peer)
 
     @property
     def alerts(self) -> list[str]:
@@ -119,7 +121,7 @@ class Discovering:
 
     def take_list(self, heard: NodeAddresses) -> None:
         self._tag = heard.tag
-        self._hearsay.take_list(heard)
+        self._whereabouts.take_list(heard)
 
     def addresses(self) -> list[str]:
         """Where others can reach this node, as far as it knows."""
@@ -136,7 +138,7 @@ class Discovering:
 
     async def answer(self, peer: str, params: Mapping[str, str], body: bytes) -> bytes:
         """For a peer that asks where everybody is."""
-        return self._hearsay.tell(peer).model_dump_json().encode()
+        return self._whereabouts.tell(peer).model_dump_json().encode()
 
     async def listing(self) -> PeersReport:
         names = sorted(self._trust.peer_names())

@@ -16,7 +16,6 @@ import pytest
 from agent.cli.peers import describe_peers
 from agent.peers.dialling import LOCAL_NETWORK, Race, Room, why
 from agent.peers.directory import Found, Hint
-from agent.peers.hearsay import Hearsay, Told
 from agent.peers.interfaces import Interface, choose, read_interfaces, told_addresses
 from agent.peers.listing import (
     FailedAddress,
@@ -26,6 +25,7 @@ from agent.peers.listing import (
     PeerState,
 )
 from agent.peers.mdns import hosts_of
+from agent.peers.whereabouts import Told, Whereabouts
 from shared.errors import RollcallError
 from shared.messages import Red, RedKind
 from shared.ports import free_port
@@ -320,12 +320,12 @@ def test_a_mac_that_reaches_nobody_is_told_of_local_network_privacy() -> None:
 async def test_a_peer_that_lies_about_others_costs_little(peers: list[Peer]) -> None:
     """Names outside the roster are not kept, and of each peer only so many addresses."""
     a, b, _ = peers
-    hearsay = a.discovering._hearsay
-    assert isinstance(hearsay, Hearsay)
+    whereabouts = a.discovering._whereabouts
+    assert isinstance(whereabouts, Whereabouts)
     lies = {f"x{number}": ["10.0.0.1:1"] for number in range(2000)}
     for start in range(0, 400, 8):
         addresses = [f"10.1.{start // 250}.{start % 250 + n}:1" for n in range(8)]
-        hearsay._take("b", Told(own=[], others={**lies, "c": addresses, "a": addresses}))
+        whereabouts._take("b", Told(own=[], others={**lies, "c": addresses, "a": addresses}))
     assert len(a.directory.candidates("c")) == 8
     assert list(a.directory._hints) == ["c"]
     with pytest.raises(RollcallError):

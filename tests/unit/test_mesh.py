@@ -16,9 +16,9 @@ from agent.peer_api import PeerApi
 from agent.peering import Peering
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
-from agent.peers.hearsay import PATH as ADDRESSES
 from agent.peers.links import Links
 from agent.peers.transport import Transport
+from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.readiness.publishing import Published
 from agent.store import Store
 from shared.clock import SystemClock

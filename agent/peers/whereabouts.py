@@ -41,7 +41,7 @@ class Told(Wire):
     others: dict[str, Addresses] = {}
 
 
-class Hearsay:
+class Whereabouts:
     """`own` gives this node's addresses; `on_found` is called with a peer's name when one was learnt."""
 
     def __init__(
