@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from agent.history_api import PATH, history_route
+from agent.peers.listing import PeersReport
 from agent.readiness.history import History
 from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
@@ -64,6 +65,7 @@ class Controls(Measured, Protocol):
     def keeper(self) -> Keeper: ...
     async def plan_rollback(self) -> RollbackPlan: ...
     def logs(self) -> LogReport: ...
+    async def peers(self) -> PeersReport: ...
 
 
 def control_app(facade: Controls, readiness: Handler) -> web.Application:
@@ -92,12 +94,16 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     async def logs(_: web.Request) -> web.Response:
         return wire_response(facade.logs())
 
+    async def peers(_: web.Request) -> web.Response:
+        return wire_response(await facade.peers())
+
     app.router.add_post("/v1/rollback", rollback)
     app.router.add_get("/v1/rollback", rollback_plan)
     _add_keeper(app, facade.keeper)
     app.router.add_post("/v1/clear", clear)
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/peers", peers)
     app.router.add_get("/v1/readiness", readiness)
     app.router.add_get(PATH, history_route(facade.history))
     app.router.add_get("/v1/logs", logs)

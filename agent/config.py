@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -32,19 +33,30 @@ class ApiConfig(Section):
 
 
 class PeerConfig(Section):
-    host: str = "0.0.0.0"  # noqa: S104 - peers are on the LAN; mutual TLS guards the door
+    host: str = "::"
+    """Where the door for peers listens: every address of both families. Mutual TLS guards it."""
     port: int = Field(default=7465, ge=0, le=65535)
     advertise: str | None = None
-    """Address told to peers over mDNS; the interfaces' own addresses when absent."""
+    """Address told to peers, over mDNS and otherwise; those of the interfaces when absent."""
     static: list[str] = Field(default=[], max_length=512)
     mdns: bool = True
-    interfaces: list[str] = []
-    """Addresses of the interfaces to use for mDNS; all of them when empty."""
+    interfaces: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default=[], max_length=16
+    )
+    """Names or addresses of the interfaces to use for mDNS and to be reached on; when empty all that carry
+    multicast."""
     sync_every: Duration = 30.0
     """How often to compare open reds with each peer."""
     probes: int = Field(default=3, ge=1, le=16)
     """How many peers are asked each second whether they are there, and how many others are asked to try one that
     does not answer."""
+
+    @field_validator("advertise")
+    @classmethod
+    def _is_address(cls, text: str | None) -> str | None:
+        if text is not None:
+            ipaddress.ip_address(text)
+        return text
 
     @field_validator("static")
     @classmethod

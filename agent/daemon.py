@@ -13,7 +13,8 @@ from agent.alarm import Alarms
 from agent.api import control_app
 from agent.changes import Changes
 from agent.conductor import Conductor
-from agent.config import AgentConfig, parse_static
+from agent.config import AgentConfig
+from agent.discovering import Discovering
 from agent.health import Senses
 from agent.hooks import FreezeHook, Tellings
 from agent.layout import Layout
@@ -26,8 +27,9 @@ from agent.peer_api import PeerApi
 from agent.peering import Peering
 from agent.peers.attest import Attestor
 from agent.peers.compare import Comparer
-from agent.peers.directory import Directory, Found, Hint
-from agent.peers.mdns import Discovery
+from agent.peers.directory import Directory
+from agent.peers.listing import PeersReport
+from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.readiness.history import History
 from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
@@ -156,6 +158,7 @@ class Daemon:
             self.report,
             self.conductor.told,
             self._fleet.releases,
+            self._discovering,
         )
         self._changes.listen(self._sync.changed)
         self._hook = FreezeHook(
@@ -227,6 +230,17 @@ class Daemon:
         )
         await self._peering.open(self._stack)
         self.mesh = self._peering.mesh
+        self._discovering = Discovering(
+            self._config.peers,
+            self._layout,
+            self._trust,
+            self._directory,
+            self._fleet.links,
+            self._clock,
+            on_found=self.mesh.peer_found,
+            has_list=lambda: self._sync.connected,
+        )
+        await self._discovering.open(self._stack)
         self._attestor = Attestor(
             self._trust,
             self.mesh,
@@ -300,7 +314,7 @@ class Daemon:
                 ("health", self._own.health.run()),
                 ("conductor", self.conductor.run()),
                 ("freeze-hook", self._hook.run()),
-                ("discovery", self._discover(for_peers)),
+                ("discovery", self._discovering.run(for_peers)),
             ):
                 group.create_task(work, name=name)
 
@@ -328,9 +342,8 @@ class Daemon:
             self.published,
             more=self._peering.liveness.operations(),
         )
-        self._fleet.links.open(
-            door.answers, on_up=self._peering.link_up, on_lost=self._peering.link_lost
-        )
+        door.add("GET", ADDRESSES, self._discovering.answer)
+        self._fleet.links.open(door.answers, on_up=self._link_up, on_lost=self._peering.link_lost)
         for_peers = Server(
             door.application(self._fleet.links.accept),
             peers.host,
@@ -349,28 +362,6 @@ class Daemon:
         await self._open_socket()
         return for_peers.port
 
-    async def _discover(self, port: int) -> None:
-        peers = self._config.peers
-        for text in peers.static:
-            name, host, known_port = parse_static(text)
-            self._directory.learn(name, Hint(host, known_port, Found.STATIC))
-        if not peers.mdns:
-            return
-        discovery = Discovery(
-            self._directory,
-            self._trust.peer_names,
-            self.mesh.peer_found,
-            self._clock,
-            fleet=self._trust.fleet.fleet,
-            name=self._trust.name,
-        )
-        self._stack.push_async_callback(discovery.stop)
-        started = await discovery.start(
-            port=port, interfaces=peers.interfaces, advertise=peers.advertise
-        )
-        if started:
-            await discovery.run()
-
     async def _open_socket(self) -> None:
         runner = web.AppRunner(
             control_app(self, readiness_route(self)), access_log=None, shutdown_timeout=2
@@ -385,6 +376,10 @@ class Daemon:
             raise RollcallError(f"cannot open {path}: {error}") from error
         path.chmod(0o600)
         self._stack.callback(path.unlink, missing_ok=True)
+
+    def _link_up(self, peer: str) -> None:
+        self._peering.link_up(peer)
+        self._discovering.link_up(peer)
 
     def _say(self, text: str) -> None:
         text = short(text, 500)
@@ -421,14 +416,23 @@ class Daemon:
             waiting=self.conductor.waiting,
             urls=self._urls,
             broadcasts=await self.mesh.recent_broadcasts(),
-            alerts=[*self._fleet.alerts, *self._sync.alerts, *self._hook.alerts],
+            alerts=[
+                *self._fleet.alerts,
+                *self._sync.alerts,
+                *self._hook.alerts,
+                *self._discovering.alerts,
+            ],
             certificate_expires=self._fleet.renewal.expires,
             standing=self._upgrading.outlook.now,
             balancers=self._balancing.askers.seen(),
             weight=self.weight(),
             trends=self._remembering.trends.now(),
             away=self._peering.liveness.away(),
+            addresses=self._discovering.addresses(),
         )
+
+    async def peers(self) -> PeersReport:
+        return await self._discovering.listing()
 
     async def roll_back(self, reason: str) -> NodeReport:
         await self.conductor.runner.roll_back(reason)

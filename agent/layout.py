@@ -76,6 +76,11 @@ class Layout:
         return self.home / "agent.db"
 
     @property
+    def addresses(self) -> Path:
+        """Where peers answered last: hints for the next start."""
+        return self.home / "addresses.json"
+
+    @property
     def socket(self) -> Path:
         return self.home / "agent.sock"
 

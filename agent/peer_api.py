@@ -76,6 +76,10 @@ class PeerApi:
             **(more or {}),
         }
 
+    def add(self, method: str, path: str, operation: Operation, limit: int = 0) -> None:
+        """One more, before the door opens; `limit` is that of a question's body, in bytes."""
+        self._operations[method, path] = (operation, limit)
+
     def application(
         self, accept: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
     ) -> web.Application:

@@ -54,6 +54,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     weight: int,
     trends: list[Trend],
     away: dict[str, Absence],
+    addresses: list[str],
 ) -> NodeReport:
     compared = document.comparable
     return NodeReport(
@@ -85,6 +86,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         balancers=balancers,
         weight=weight,
         trends=trends,
+        addresses=addresses,
     )
 
 

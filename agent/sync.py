@@ -15,7 +15,7 @@ from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import RollcallError, UnavailableError, UntrustedError
 from shared.http import is_about_protocol
-from shared.report import NodeReport, SyncAnswer, SyncRequest, Target
+from shared.report import NodeAddresses, NodeReport, SyncAnswer, SyncRequest, Target
 from shared.wire import short
 
 log = structlog.get_logger()
@@ -36,6 +36,14 @@ class Repository(Protocol):
     def lost(self) -> None: ...
 
 
+class AddressBook(Protocol):
+    """Who takes hints of where peers are. `heard_list` is the tag of the list that it has."""
+
+    @property
+    def heard_list(self) -> str: ...
+    def take_list(self, heard: NodeAddresses) -> None: ...
+
+
 class Sync:
     """`report` builds what to say; `on_target` is told the pending upgrade after every answer, and
     `repository` how much operators have published.
@@ -53,11 +61,13 @@ class Sync:
         report: Callable[[], Awaitable[NodeReport]],
         on_target: Callable[[Target | None], None],
         repository: Repository,
+        addresses: AddressBook | None = None,
     ) -> None:
         self._coordinator, self._trust, self._store = coordinator, trust, store
         self._clock, self._report, self._on_target = clock, report, on_target
         self._generation = 0
         self._repository, self._number = repository, 0
+        self._addresses = addresses
         self._holds: str | None = None
         self._news = asyncio.Event()
         self.connected = False
@@ -107,6 +117,7 @@ class Sync:
             roster=self._trust.roster.number,
             repository=self._number,
             messages=await self._store.to_upload(),
+            addresses=None if self._addresses is None else self._addresses.heard_list,
         )
         await self._apply(await self._coordinator.sync(request))
 
@@ -117,6 +128,8 @@ class Sync:
         await self._store.uploaded(answer.stored)
         self._number = answer.repository
         self._repository.heard(answer.repository)
+        if self._addresses is not None and answer.addresses is not None:
+            self._addresses.take_list(answer.addresses)
         if answer.roster is not None:
             await self._take_roster(answer.roster.encode())
         if answer.generation >= self._generation:

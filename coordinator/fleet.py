@@ -12,7 +12,7 @@ from coordinator.repository import Repository
 from coordinator.rollout.decide import Fleet
 from coordinator.store.nodes import NodeQueries, StoredNode
 from coordinator.store.queries import Queries
-from shared.canonical import sha256_hex
+from shared.canonical import canonical_json, sha256_hex
 from shared.clock import Clock
 from shared.errors import BadInputError, UntrustedError
 from shared.messages import (
@@ -25,7 +25,7 @@ from shared.messages import (
     open_message,
     read_message,
 )
-from shared.report import NodeReport
+from shared.report import MAX_LISTED, NodeAddresses, NodeReport
 from shared.rollout import FleetView, NodeView, RedView
 from shared.roster import Roster, sign_roster
 
@@ -49,11 +49,32 @@ class FleetState:
         self._joining = asyncio.Lock()
         self.roster = Roster(fleet=ring.current.fleet, epoch=0, issued=0, nodes=[])
         self.roster_raw = ""
+        self._addresses: dict[str, list[str]] = {}
+        self._listed: tuple[tuple[int, int], NodeAddresses] | None = None
+        """The list for the roster of this number; None after an address has changed."""
         self._read: dict[str, Message] = {}
         """Stored messages, parsed once; their signatures were good when they came."""
 
     async def load(self) -> None:
         await self.publish_roster()
+        for node in await self._nodes.nodes():
+            if node.report is not None:
+                self._note_addresses(node.report)
+
+    def addresses(self) -> NodeAddresses:
+        """Where the nodes of the roster say that they are, the newest word of each."""
+        if self._listed is None or self._listed[0] != self.roster.number:
+            live = sorted(node.name for node in self.roster.live())
+            told = [(name, self._addresses[name]) for name in live if self._addresses.get(name)]
+            nodes = dict(told[:MAX_LISTED])
+            tag = sha256_hex(canonical_json(nodes))[:16]
+            self._listed = (self.roster.number, NodeAddresses(tag=tag, nodes=nodes))
+        return self._listed[1]
+
+    def _note_addresses(self, report: NodeReport) -> None:
+        if self._addresses.get(report.node) != report.addresses:
+            self._addresses[report.node] = report.addresses
+            self._listed = None
 
     async def publish_roster(self) -> None:
         """Sign who is a node now, under a number above every earlier one."""
@@ -84,6 +105,7 @@ class FleetState:
         now = self._clock.now()
         await self._queries.keep_messages(kept, now)
         await self._nodes.hear(report, now)
+        self._note_addresses(report)
         self._notifier.notify()
         return [sha256_hex(raw.encode()) for raw in raws]
 

@@ -86,7 +86,7 @@ class Coordinator:
         self._fleet = FleetState(
             queries, nodes, self._ring, self._repository, self._notifier, clock
         )
-        await self._fleet.publish_roster()
+        await self._fleet.load()
         self._engine = Engine(queries, self._fleet, self._notifier, clock, self._settings.speaks)
         operators, audit = Operators(database), AuditLog(database)
         recorder = Recorder(audit, clock)

@@ -44,6 +44,12 @@ HANDLER_OPTIONS: dict[str, Any] = {
 log = structlog.get_logger()
 
 
+def both_families(host: str) -> str:
+    """`::` means every address of both families; on a host without IPv6, or that keeps the two apart, those of
+    IPv4."""
+    return "0.0.0.0" if host == "::" and not socket.has_dualstack_ipv6() else host  # noqa: S104
+
+
 @dataclass(frozen=True)
 class Limits:
     """`handshake_s`: from the accepted connection to the end of TLS's handshake; `head_s`: from there,
@@ -303,13 +309,19 @@ class Server:
         await asyncio.sleep(0)
 
     async def _listen(self) -> None:
-        """On every address that the host name has, as `loop.create_server` does."""
+        """On every address that the host name has, as `loop.create_server` does; on `::` for both families."""
         self._loop = asyncio.get_running_loop()
+        host = both_families(self._host)
         found = await self._loop.getaddrinfo(
-            self._host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         for family, _, _, _, address in dict.fromkeys(found):
-            listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+            listening = socket.create_server(
+                address[: 2 if family == socket.AF_INET else 4],
+                family=family,
+                backlog=BACKLOG,
+                dualstack_ipv6=host == "::",
+            )
             listening.setblocking(False)
             self._listening.append(listening)
         for listening in self._listening:

@@ -15,6 +15,15 @@ VersionWord = Annotated[str, StringConstraints(pattern=VERSION_WORD)]
 """A version as somebody's software calls itself: of our own form, or of another that is harmless."""
 
 
+MAX_ADDRESSES = 8
+MAX_LISTED = 1024
+"""Nodes whose addresses the coordinator hands on."""
+Addresses = Annotated[
+    list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=MAX_ADDRESSES)
+]
+"""Where a node's door for peers may be, as `10.0.0.7:7465` or `[fd00::7]:7465`. Only a hint."""
+
+
 class ReadinessSummary(Wire):
     status: Verdict
     reason: Reason = ""
@@ -143,7 +152,10 @@ class NodeReport(Wire):
     open_reds: list[str] = []
     broadcasts: Annotated[list[Broadcast], Field(max_length=64)] = []
     peers: dict[NodeName, str] = {}
-    """For each peer how it was found: `mdns`, `static` or ``""`` while it has not been."""
+    """For each peer how it was found: `mdns`, `static`, `coordinator`, `peer`, `remembered`, `accepted` where it
+    dialled this node, or ``""`` while it is not reached."""
+    addresses: Addresses = []
+    """Where this node says that peers can reach it."""
     away: Annotated[dict[NodeName, Absence], Field(max_length=64)] = {}
     """Peers that are silent, or have left. Silent is never red: it freezes nothing."""
     urls: dict[str, str] = {}
@@ -185,6 +197,15 @@ class SyncRequest(Wire):
     """The last `SyncAnswer.repository` that it heard."""
     messages: Annotated[list[str], Field(max_length=64)] = []
     """Signed envelopes that the coordinator may not have yet."""
+    addresses: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """The last `NodeAddresses.tag` that it heard, empty for none; None from an agent that wants no addresses."""
+
+
+class NodeAddresses(Wire):
+    """Where the nodes say that they are. `tag` names this very list."""
+
+    tag: Annotated[str, StringConstraints(max_length=64)]
+    nodes: Annotated[dict[NodeName, Addresses], Field(max_length=MAX_LISTED)] = {}
 
 
 class SyncAnswer(Wire):
@@ -195,3 +216,5 @@ class SyncAnswer(Wire):
     """Goes up with everything that operators publish; news for an agent that knows a lower one."""
     stored: list[Sha256] = []
     """Hashes of the messages that are now durable at the coordinator."""
+    addresses: NodeAddresses | None = None
+    """Only when they are others than the agent has heard."""

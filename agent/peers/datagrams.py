@@ -18,6 +18,7 @@ from typing import Any, cast
 import structlog
 
 from shared.errors import BadInputError, RollcallError, UntrustedError
+from shared.listener import both_families
 from shared.ratelimit import RateLimit
 
 log = structlog.get_logger()
@@ -30,6 +31,8 @@ MAX_BUSY = 256
 """Messages that are being received at one time; more are dropped, and sent again by whoever sent them."""
 
 Address = tuple[str, int]
+"""An IPv6 address of the link carries its scope: `fe80::1%en0`."""
+Target = tuple[str, int] | tuple[str, int, int, int]
 
 
 class Datagrams(asyncio.DatagramProtocol):
@@ -54,10 +57,12 @@ class Datagrams(asyncio.DatagramProtocol):
 
     async def open(self, host: str, port: int) -> None:
         """Listen beside the door for peers, on the same number. Raises RollcallError."""
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: self, local_addr=(host, port)
+            found = await loop.getaddrinfo(
+                both_families(host), port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
             )
+            await loop.create_datagram_endpoint(lambda: self, sock=_bound(found[0][0], found[0][4]))
         except OSError as error:
             raise RollcallError(
                 f"cannot listen for datagrams on {host}:{port}: {error.strerror}",
@@ -87,18 +92,20 @@ class Datagrams(asyncio.DatagramProtocol):
             if (target := self._target(address)) is not None:
                 self._transport.sendto(kind + raw, target)
 
-    def _target(self, address: Address) -> Address | None:
+    def _target(self, address: Address) -> Target | None:
         """None for what is not an address, which would have to be looked up, or is of the other family."""
+        host, _, scope = address[0].partition("%")
         try:
-            found = ipaddress.ip_address(address[0])
-        except ValueError:
+            found = ipaddress.ip_address(host)
+            number = _index(scope) if scope else 0
+        except (ValueError, OSError):
             return None
         if found.version == 6:
-            return (str(found), address[1]) if self._six else None
-        return (f"::ffff:{found}" if self._six else str(found), address[1])
+            return (host, address[1], 0, number) if self._six else None
+        return (f"::ffff:{found}" if self._six else host, address[1])
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        kind, address = data[: len(MESSAGE)], (str(addr[0]), int(addr[1]))
+        kind, address = data[: len(MESSAGE)], _sender(addr)
         if kind not in self._on or len(data) > MAX_DATAGRAM + len(kind):
             self._dropped["strange-datagram"] += 1
         elif self._patience.allowed(address[0]) > 0 or len(self._busy) >= MAX_BUSY:
@@ -121,3 +128,28 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """The kernel's word that nobody listens there: the kept connection finds out for itself."""
+
+
+def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
+    """On `::` for both families, as the door for peers. Raises OSError."""
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        made.setblocking(False)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _index(scope: str) -> int:
+    return int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+
+
+def _sender(addr: tuple[Any, ...]) -> Address:
+    host = str(addr[0])
+    if len(addr) > 3 and addr[3] and "%" not in host:
+        host = f"{host}%{addr[3]}"
+    return host, int(addr[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import aiohttp
@@ -11,7 +12,8 @@ import structlog
 from aiohttp import web
 
 from agent.dialler import Dialler
-from agent.peers.directory import Directory, Hint, netloc
+from agent.peers.dialling import Race, Room, why
+from agent.peers.directory import Directory, Hint, netloc, plain_host
 from agent.peers.link import HEARTBEAT_S, MAX_FRAME, Answer, Link, Socket
 from agent.trust import Trust
 from shared.backoff import Backoff
@@ -21,7 +23,6 @@ from shared.roster import tls_name
 log = structlog.get_logger()
 
 PATH = "/v1/peer/link"
-DIAL_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 COURTESY_S = 0.5
@@ -37,6 +38,7 @@ class Links:
         self._links: dict[str, Link] = {}
         self._wake: dict[str, asyncio.Event] = {}
         self._held: set[asyncio.Task[None]] = set()
+        self._room = Room()
 
     def open(
         self,
@@ -72,23 +74,26 @@ class Links:
             await wait_at_most(wake, pause)
 
     async def _dial(self, peer: str) -> bool:
-        for hint in self._directory.candidates(peer):
-            try:
-                async with asyncio.timeout(DIAL_TIMEOUT_S):
-                    socket = await self._connect(peer, hint)
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                log.debug("not linked", peer=peer, address=netloc(hint), reason=str(error))
-                continue
-            self._directory.reached(peer, hint)
-            link = Link(
-                peer, cast("Socket", socket), self._answers(peer), dialled_by=self._trust.name
-            )
-            task = asyncio.get_running_loop().create_task(self._hold(link), name=f"link-{peer}")
-            self._held.add(task)
-            task.add_done_callback(self._held.discard)
-            await asyncio.sleep(0)
-            return True
-        return False
+        def failed(hint: Hint, error: Exception) -> None:
+            reason = why(error)
+            self._directory.failed(peer, hint, reason)
+            log.debug("not linked", peer=peer, address=netloc(hint), reason=reason)
+
+        async def end(socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
+            await socket.close()
+
+        race = Race(partial(self._connect, peer), end, failed, self._room)
+        won = await race.run(self._directory.candidates(peer))
+        if won is None:
+            return False
+        hint, socket = won
+        self._directory.reached(peer, hint)
+        link = Link(peer, cast("Socket", socket), self._answers(peer), dialled_by=self._trust.name)
+        task = asyncio.get_running_loop().create_task(self._hold(link), name=f"link-{peer}")
+        self._held.add(task)
+        task.add_done_callback(self._held.discard)
+        await asyncio.sleep(0)
+        return True
 
     async def _connect(self, peer: str, hint: Hint) -> aiohttp.ClientWebSocketResponse[bool]:
         return await self._dialler.session.ws_connect(
@@ -104,7 +109,10 @@ class Links:
             heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME, compress=False
         )
         await socket.prepare(request)
-        await self._hold(Link(peer, cast("Socket", socket), self._answers(peer), dialled_by=peer))
+        link = Link(peer, cast("Socket", socket), self._answers(peer), dialled_by=peer)
+        if self.get(peer) is None:
+            self._directory.accepted(peer, plain_host(request.remote or ""))
+        await self._hold(link)
         return socket
 
     async def _hold(self, link: Link) -> None:
@@ -125,6 +133,7 @@ class Links:
                 await retiring
             if self._links.get(peer) is link:
                 del self._links[peer]
+                self._directory.lost(peer)
                 self.nudge(peer)
                 self._on_lost(peer)
 

@@ -1,4 +1,5 @@
-"""Asking peers: over the kept connection with them, or by dialling every address in turn; mutual TLS either way."""
+"""Asking peers: over the kept connection with them, or by dialling their best addresses in turn; mutual TLS either
+way."""
 
 from __future__ import annotations
 
@@ -16,6 +17,9 @@ from shared.errors import BadInputError, UnavailableError
 from shared.http import call, missing_as
 from shared.metadata import MAX_TARGETS_BYTES
 from shared.roster import tls_name
+
+MAX_TRIED = 4
+"""Addresses of a peer that a single question dials; the kept connection tries all of them."""
 
 
 class NobodyThereError(UnavailableError):
@@ -88,7 +92,7 @@ class Transport:
         """The same, and not over the kept connection. Raises NobodyThereError where every address refused, and
         NoAddressError where there is none."""
         failed: list[UnavailableError] = []
-        for hint in self._directory.candidates(peer):
+        for hint in self._directory.candidates(peer)[:MAX_TRIED]:
             try:
                 body = await call(
                     self._dialler.session,
@@ -105,7 +109,8 @@ class Transport:
                 continue
             self._directory.reached(peer, hint)
             return body
-        self._directory.lost(peer)
+        if self._link_of(peer) is None:
+            self._directory.lost(peer)
         if not failed:
             raise NoAddressError(f"no address is known for {peer}")
         if all(_is_refusal(error) for error in failed):

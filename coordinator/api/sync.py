@@ -11,7 +11,7 @@ from coordinator.notifier import Notifier
 from coordinator.repository import Repository
 from coordinator.rollout.engine import Engine
 from shared.errors import UntrustedError
-from shared.report import SyncAnswer, SyncRequest, Target
+from shared.report import NodeAddresses, SyncAnswer, SyncRequest, Target
 
 LONGEST_WAIT_S = 25.0
 
@@ -38,7 +38,15 @@ class SyncApi(Resource):
             roster=self._fleet.roster_raw if newer else None,
             repository=self._repository.number,
             stored=stored,
+            addresses=self._addresses(asked),
         )
+
+    def _addresses(self, asked: SyncRequest) -> NodeAddresses | None:
+        """Nobody is woken for them: they go along with the next answer."""
+        if asked.addresses is None:
+            return None
+        found = self._fleet.addresses()
+        return None if found.tag == asked.addresses else found
 
     async def _wait_for_news(self, name: str, asked: SyncRequest) -> Target | None:
         """Every report of any node is news to somebody; here only this node's target, the roster and

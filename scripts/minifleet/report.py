@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
+from agent.peers.directory import Found
 from scripts.minifleet.view import acked_by
 from shared.rollout import FleetView, NodeView, Rollout, RolloutState
 
@@ -42,8 +43,9 @@ def _outcome(rollout: Rollout | None, view: FleetView) -> str:
 
 
 def _discovery(view: FleetView) -> str:
+    """Who gave the addresses that were dialled: `mdns, coordinator`. A node that only was dialled says nothing."""
     ways = {way for node in view.nodes for way in node.peers.values()}
-    return "mdns" if ways == {"mdns"} else "static"
+    return ", ".join(each for each in Found if each in ways and each is not Found.ACCEPTED)
 
 
 def _node(node: NodeView, rollout: Rollout | None) -> dict[str, Any]:

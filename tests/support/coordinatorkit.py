@@ -174,7 +174,10 @@ async def joined(running: Running, name: str, role: Role = Role.STABLE) -> Layou
 
 
 async def sync(
-    layout: Layout, report: NodeReport | None = None, messages: list[str] | None = None
+    layout: Layout,
+    report: NodeReport | None = None,
+    messages: list[str] | None = None,
+    addresses: str | None = None,
 ) -> SyncAnswer:
     trust = await asyncio.to_thread(load_trust, layout)
     said = report or NodeReport(
@@ -182,7 +185,9 @@ async def sync(
     )
     async with dialling(layout) as dialler:
         coordinator = Coordinator(dialler, trust.identity.url)
-        return await coordinator.sync(SyncRequest(report=said, messages=messages or []))
+        return await coordinator.sync(
+            SyncRequest(report=said, messages=messages or [], addresses=addresses)
+        )
 
 
 @asynccontextmanager

@@ -118,6 +118,13 @@ def test_hints_are_capped_and_the_last_good_one_is_first() -> None:
     assert len(directory._hints) <= 1024
 
 
+def test_what_peers_are_told_is_an_address(tmp_path: Path) -> None:
+    told = GOOD + 'advertise = "fd00::7"\ninterfaces = ["en0", "10.0.0.7"]\n'
+    assert load(tmp_path, told).peers.advertise == "fd00::7"
+    with pytest.raises(ConfigError, match=r"peers\.advertise"):
+        load(tmp_path, told.replace("fd00::7", "node.lan"))
+
+
 def test_static_peers() -> None:
     assert parse_static("b=[fe80::1]:7465") == ("b", "fe80::1", 7465)
     for text in ("b", "b=host", "=host:1", "b=:1", "b=host:x"):

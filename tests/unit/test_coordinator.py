@@ -182,6 +182,36 @@ async def test_who_may_call_what(running: Running) -> None:
         await sync(b, impostor)
 
 
+async def test_nodes_hear_where_the_others_say_that_they_are(running: Running) -> None:
+    """Once, until an address changes; also from a coordinator that has just started."""
+    a, b = await joined(running, "a"), await joined(running, "b")
+
+    def says(*addresses: str) -> NodeReport:
+        ready = ReadinessSummary(status=Verdict.GREEN)
+        return NodeReport(node="b", agent_version="0", readiness=ready, addresses=list(addresses))
+
+    assert (await sync(a)).addresses is None, "it did not ask"
+    await sync(b, says("10.0.0.2:7465"))
+    heard = (await sync(a, addresses="")).addresses
+    assert heard is not None
+    assert heard.nodes == {"b": ["10.0.0.2:7465"]}
+    assert (await sync(a, addresses=heard.tag)).addresses is None
+    await running.restart()
+    assert (await sync(a, addresses=heard.tag)).addresses is None
+    again = (await sync(a, addresses="")).addresses
+    assert again == heard
+    await sync(b, says("10.0.0.3:7465", "[fd00::3]:7465"))
+    moved = (await sync(a, addresses=heard.tag)).addresses
+    assert moved is not None
+    assert moved.nodes == {"b": ["10.0.0.3:7465", "[fd00::3]:7465"]}
+    with pytest.raises(RefusedError, match="addresses"):
+        await sync(b, says().model_copy(update={"addresses": ["10.0.0.3:1"] * 9}))
+    await running.client.ask("POST", "/v1/nodes/b/revoke", b"{}")
+    gone = (await sync(a, addresses=moved.tag)).addresses
+    assert gone is not None
+    assert not gone.nodes
+
+
 async def test_only_an_operators_signature_makes_a_release(running: Running) -> None:
     release = await running.publish()
     listed = json.loads(await running.client.ask("GET", "/v1/releases"))["releases"]

@@ -11,12 +11,14 @@ import pytest
 
 from agent.config import PeerConfig
 from agent.dialler import Dialler
+from agent.discovering import Discovering
 from agent.peer_api import PeerApi
 from agent.peering import Peering
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
 from agent.peers.links import Links
 from agent.peers.transport import Transport
+from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.readiness.publishing import Published
 from agent.store import Store
 from shared.clock import Clock, SystemClock
@@ -53,9 +55,12 @@ class Peer:
         clock: Clock | None = None,
         *,
         datagrams: bool = False,
+        host: str = "127.0.0.1",
+        mdns: bool = False,
     ) -> None:
         self.fleet, self.name, self.datagrams = fleet, name, datagrams
         self.clock = clock or SystemClock()
+        self.host, self.mdns = host, mdns
         self.trust = fleet.trust(name)
         self.layout = fleet.layout(name)
         self.directory = Directory()
@@ -104,9 +109,22 @@ class Peer:
             more=self.liveness.operations(),
         )
 
+        self.discovering = Discovering(
+            PeerConfig(host=self.host, mdns=self.mdns),
+            self.layout,
+            self.trust,
+            self.directory,
+            self.links,
+            SystemClock(),
+            on_found=self.mesh.peer_found,
+            has_list=lambda: False,
+        )
+        await self.discovering.open(self.stack)
+        door.add("GET", ADDRESSES, self.discovering.answer)
+
         def up(peer: str) -> None:
-            self.up_links.append(peer)
             self.peering.link_up(peer)
+            self._link_up(peer)
 
         def lost(peer: str) -> None:
             self.lost_links.append(peer)
@@ -114,16 +132,22 @@ class Peer:
 
         self.links.open(door.answers, on_up=up, on_lost=lost)
         app = door.application(self.links.accept)
-        server = Server(app, "127.0.0.1", self.port, context)
+        server = Server(app, self.host, self.port, context)
         await server.start()
         self.port = server.port
         if self.datagrams:
-            await self.peering.listen("127.0.0.1", self.port)
+            await self.peering.listen(self.host, self.port)
         self.stack.push_async_callback(server.stop)
         return self
 
-    def run(self) -> None:
+    def _link_up(self, peer: str) -> None:
+        self.up_links.append(peer)
+        self.discovering.link_up(peer)
+
+    def run(self, *, discover: bool = False) -> None:
         tasks = [asyncio.create_task(work.run()) for work in (self.peering, self.gossip)]
+        if discover:
+            tasks.append(asyncio.create_task(self.discovering.run(self.port)))
 
         async def end() -> None:
             for task in tasks:
