@@ -7,8 +7,10 @@ from typing import Annotated, Protocol
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from agent.freezes import FreezeList, Freezes
 from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
+from shared.freezing import Who, Why
 from shared.http import Handler, application, read_wire, wire_response
 from shared.report import NodeReport, RollbackPlan
 from shared.wire import Reason, Wire
@@ -21,6 +23,13 @@ class RollbackRequest(Wire):
 class ClearRequest(Wire):
     key: str
     reason: Reason
+
+
+class FreezeRequest(Wire):
+    """Also lifts. `who` is the account that asks, as the command names it: the door lets in administrators only."""
+
+    who: Who
+    reason: Annotated[Why, Field(min_length=1)]
 
 
 class PruneRequest(Wire):
@@ -52,7 +61,11 @@ class Controls(Facade, Protocol):
 
     @property
     def keeper(self) -> Keeper: ...
+    @property
+    def freezes(self) -> Freezes: ...
     async def plan_rollback(self) -> RollbackPlan: ...
+    async def freeze(self, who: str, why: str) -> FreezeList: ...
+    async def unfreeze(self, who: str, why: str) -> FreezeList: ...
 
 
 def control_app(facade: Controls, readiness: Handler) -> web.Application:
@@ -81,6 +94,7 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     app.router.add_post("/v1/rollback", rollback)
     app.router.add_get("/v1/rollback", rollback_plan)
     _add_keeper(app, facade.keeper)
+    _add_freezes(app, facade)
     app.router.add_post("/v1/clear", clear)
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
@@ -114,3 +128,20 @@ def _add_keeper(app: web.Application, keeper: Keeper) -> None:
     app.router.add_post("/v1/bookmarks/prune", prune)
     app.router.add_get("/v1/blocklist", blocklist)
     app.router.add_post("/v1/blocklist/clear", unblock)
+
+
+def _add_freezes(app: web.Application, facade: Controls) -> None:
+    async def freezes(_: web.Request) -> web.Response:
+        return wire_response(facade.freezes.listing())
+
+    async def freeze(request: web.Request) -> web.Response:
+        asked = await read_wire(request, FreezeRequest)
+        return wire_response(await facade.freeze(asked.who, asked.reason))
+
+    async def unfreeze(request: web.Request) -> web.Response:
+        asked = await read_wire(request, FreezeRequest)
+        return wire_response(await facade.unfreeze(asked.who, asked.reason))
+
+    app.router.add_get("/v1/freezes", freezes)
+    app.router.add_post("/v1/freeze", freeze)
+    app.router.add_post("/v1/unfreeze", unfreeze)

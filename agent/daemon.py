@@ -13,6 +13,7 @@ from agent.alarm import Alarms
 from agent.api import control_app
 from agent.changes import Changes
 from agent.config import AgentConfig, parse_static
+from agent.freezes import FreezeList, Freezes, HandFreeze
 from agent.health import Senses
 from agent.hooks import FreezeHook, Tellings
 from agent.layout import Layout
@@ -83,6 +84,7 @@ class Daemon:
         self._snapshots = Snapshots(Bookmarks(layout.bookmarks), str(layout.home))
         self._installer = make_installer(config, layout, self._tools)
         self._balancing = LoadBalancing(config, layout, clock, self._changes.notify)
+        self._hand = HandFreeze(layout.home, trust.name, clock, self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
 
@@ -185,6 +187,7 @@ class Daemon:
             self._store,
             self.mesh,
             self._alarms,
+            self.freezes,
             self.monitor,
             self._changes,
             self._own,
@@ -220,10 +223,12 @@ class Daemon:
             self.monitor.document,
             self._fleet.releases.signed,
         )
+        self.freezes = Freezes(self._hand, self.mesh, self._trust.name)
         probes = self._config.probes
         self._alarms = Alarms(
             self.mesh,
             self._store,
+            self.freezes,
             self._clock,
             red_after_s=probes.red_after,
             unknown_after_s=probes.unknown_after,
@@ -389,6 +394,7 @@ class Daemon:
             self._directory,
             self.monitor.document(),
             self.conductor.record,
+            freezes=self.freezes.now(),
             progress=self._progress,
             waiting=self.conductor.waiting,
             urls=self._urls,
@@ -408,6 +414,14 @@ class Daemon:
 
     async def clear(self, key: str, reason: str) -> None:
         await self.mesh.clear(key, reason)
+
+    async def freeze(self, who: str, why: str) -> FreezeList:
+        await self._hand.freeze(who, why)
+        return self.freezes.listing()
+
+    async def unfreeze(self, who: str, why: str) -> FreezeList:
+        await self._hand.lift(who, why)
+        return self.freezes.listing()
 
     async def change_keys(self) -> str:
         """Raises ConflictError while this node has an open red: a peer that has not heard it yet could

@@ -193,6 +193,7 @@ def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
             "upgrade": report.upgrade,
             "waiting": report.waiting,
             "frozen_by": report.frozen_by,
+            "freezes": report.freezes,
             "peers": report.peers,
             "urls": report.urls,
             "broadcasts": report.broadcasts,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from shared.freezing import MAX_FREEZES, Freeze
 from shared.messages import Verdict
 from shared.protocol import ProtocolRange
 from shared.versions import VERSION_WORD
@@ -123,6 +124,8 @@ class NodeReport(Wire):
     upgrade: UpgradeReport | None = None
     waiting: Reason = ""
     frozen_by: list[str] = []
+    freezes: Annotated[list[Freeze], Field(max_length=MAX_FREEZES)] = []
+    """Peers' reds again, and a freeze by hand: with what lifts each."""
     open_reds: list[str] = []
     broadcasts: Annotated[list[Broadcast], Field(max_length=64)] = []
     peers: dict[NodeName, str] = {}

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from shared.freezing import Freeze
 from shared.messages import Verdict
 from shared.protocol import ProtocolRange
 from shared.report import Broadcast, Standing, UpgradeReport, WayBack
@@ -102,6 +103,7 @@ class NodeView(Wire):
     upgrade: UpgradeReport | None = None
     waiting: Reason = ""
     frozen_by: list[str] = []
+    freezes: list[Freeze] = []
     peers: dict[NodeName, str] = {}
     urls: dict[str, str] = {}
     broadcasts: list[Broadcast] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shared.freezing import By
 from shared.messages import Verdict
 from shared.rollout import (
     FINAL,
@@ -120,10 +121,18 @@ def _advance(nodes: list[RolloutNode], fleet: Fleet, now: float) -> tuple[list[R
             waits = view.waiting if view is not None and view.waiting else "its flag is set"
             moved.append(_with(node, NodeState.PENDING, waits, now))
         elif node.state is NodeState.WAITING:
-            moved.append(_with(node, NodeState.WAITING, f"waits for {', '.join(ahead)}", now))
+            reason = f"waits for {', '.join(ahead)}{_frozen(node, fleet)}"
+            moved.append(_with(node, NodeState.WAITING, reason, now))
         else:
             moved.append(node)
     return moved, f"waits to hear of {', '.join(silent)}" if silent else ""
+
+
+def _frozen(node: RolloutNode, fleet: Fleet) -> str:
+    """What will keep this node when its turn comes, if that is a freeze by hand: a red halts everybody."""
+    view = fleet.nodes.get(node.name)
+    by_hand = [] if view is None else [each.words for each in view.freezes if each.by is By.HAND]
+    return "".join(f"; {words}" for words in by_hand)
 
 
 def _stay(node: RolloutNode, reason: str, now: float) -> RolloutNode:
