@@ -13,6 +13,7 @@ from agent.alarm import Alarms
 from agent.api import control_app
 from agent.changes import Changes
 from agent.config import AgentConfig, parse_static
+from agent.feed import Feed, Inbox
 from agent.freezes import FreezeList, Freezes, HandFreeze
 from agent.health import Senses
 from agent.hooks import FreezeHook, Tellings
@@ -30,6 +31,7 @@ from agent.peers.directory import Directory, Found, Hint
 from agent.peers.mdns import Discovery
 from agent.readiness.publishing import Published
 from agent.reading_api import readiness_route, reading_app
+from agent.reds_api import add_reds
 from agent.reporting import build_report
 from agent.service.choose import choose_service
 from agent.service.host import Host
@@ -162,6 +164,8 @@ class Daemon:
             self._clock,
         )
         self._changes.listen(self._hook.changed)
+        self._feed = Feed(Inbox(self._store, self._trust.name), self._clock)
+        self._changes.listen(self._feed.changed)
 
     async def _prune(self) -> None:
         await self.keeper.prune()
@@ -287,6 +291,7 @@ class Daemon:
                 ("health", self._own.health.run()),
                 ("conductor", self.conductor.run()),
                 ("freeze-hook", self._hook.run()),
+                ("consumers", self._feed.run()),
                 ("discovery", self._discover(for_peers)),
             ):
                 group.create_task(work, name=name)
@@ -319,7 +324,7 @@ class Daemon:
             peers.port,
             server_context(self._layout.tls, require_client=True),
         )
-        readers = Server(reading_app(self), api.host, api.port)
+        readers = Server(add_reds(reading_app(self), self._feed), api.host, api.port)
         for server in (for_peers, readers):
             await server.start()
             self._stack.push_async_callback(server.stop)
@@ -353,9 +358,8 @@ class Daemon:
             await discovery.run()
 
     async def _open_socket(self) -> None:
-        runner = web.AppRunner(
-            control_app(self, readiness_route(self)), access_log=None, shutdown_timeout=2
-        )
+        app = add_reds(control_app(self, readiness_route(self)), self._feed)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         path = self._layout.socket

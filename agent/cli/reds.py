@@ -1,0 +1,93 @@
+"""`rollcall-agent reds` and `clear`: the failure broadcasts that this node holds, as they are or as they come."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from agent.cli.options import DEFAULT_HOME, HomeOption, JsonOption
+from agent.cli.parts import ask_agent
+from agent.feed import Event, RedEvent
+from shared.errors import UsageError
+from shared.report import NodeReport
+from shared.terminal import print_json, run_async, say
+
+app = typer.Typer()
+
+
+@app.command()
+def reds(
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Then every red and every end as it comes, until Ctrl-C."),
+    ] = False,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="With --follow: go on after the event with this id, as told before."
+        ),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """List the open reds that this node holds, its own and its peers'.
+
+    With --follow --json each line is a JSON object, each event comes once, and a restart of the agent is
+    bridged: begin again with --after ID where you stopped.
+    """
+    if follow:
+        _follow(home, after, as_json=as_json)
+        return
+    if after is not None:
+        raise UsageError("--after goes with --follow")
+    report = NodeReport.from_bytes(ask_agent(home, "GET", "/v1/status"))
+    if as_json:
+        print_json({"node": report.node, "open": report.open_reds, "frozen_by": report.frozen_by})
+    elif not report.open_reds:
+        say("no open reds")
+    else:
+        sys.stdout.write("".join(f"{red}\n" for red in report.open_reds))
+
+
+def _follow(home: os.PathLike[str], after: int | None, *, as_json: bool) -> None:
+    from pathlib import Path
+
+    from agent.following import follow
+    from shared.clock import SystemClock
+
+    def show(event: RedEvent) -> None:
+        line = f'{{"schemaVersion":1,{event.model_dump_json()[1:]}' if as_json else _words(event)
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    try:
+        run_async(follow(Path(home), after, show, say, SystemClock()))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _words(event: RedEvent) -> str:
+    if event.event is Event.RED:
+        return f"{event.id} red of {event.origin} ({event.kind}): {event.reason} [{event.key}]"
+    return f"{event.id} clear by {event.by}: {event.reason} [{event.key}]"
+
+
+@app.command()
+def clear(
+    key: Annotated[str, typer.Argument(help="The red's key, as `rollcall-agent reds` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why it is over; told to the peers.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """End one of this node's own reds, and with it the freeze of its peers; or, here alone, the red of
+    a node that was revoked."""
+    from shared.canonical import canonical_json
+
+    ask_agent(home, "POST", "/v1/clear", canonical_json({"key": key, "reason": reason}))
+    if as_json:
+        print_json({"cleared": key})
+    else:
+        say(f"{key} is cleared")
