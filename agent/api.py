@@ -11,7 +11,8 @@ from agent.freezes import FreezeList, Freezes
 from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
 from shared.freezing import Who, Why
-from shared.http import Handler, application, read_wire, wire_response
+from shared.http import Handler, application, read_body, read_wire, wire_response
+from shared.operatorclear import MAX_CLEAR_BYTES
 from shared.report import NodeReport, RollbackPlan
 from shared.wire import Reason, Wire
 
@@ -64,6 +65,7 @@ class Controls(Facade, Protocol):
     @property
     def freezes(self) -> Freezes: ...
     async def plan_rollback(self) -> RollbackPlan: ...
+    async def take_clear(self, envelope: bytes) -> str: ...
     async def freeze(self, who: str, why: str) -> FreezeList: ...
     async def unfreeze(self, who: str, why: str) -> FreezeList: ...
 
@@ -82,6 +84,10 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
         await facade.clear(asked.key, asked.reason)
         return web.json_response({"cleared": asked.key})
 
+    async def operator_clear(request: web.Request) -> web.Response:
+        raw = await read_body(request, limit=MAX_CLEAR_BYTES)
+        return web.json_response({"cleared": await facade.take_clear(raw)})
+
     async def rollback_plan(_: web.Request) -> web.Response:
         return wire_response(await facade.plan_rollback())
 
@@ -96,6 +102,7 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     _add_keeper(app, facade.keeper)
     _add_freezes(app, facade)
     app.router.add_post("/v1/clear", clear)
+    app.router.add_post("/v1/operator-clear", operator_clear)
     app.router.add_post("/v1/keys", change_keys)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/readiness", readiness)

@@ -12,6 +12,7 @@ from aiohttp import web
 from agent.alarm import Alarms
 from agent.api import control_app
 from agent.changes import Changes
+from agent.clearing import OperatorClears
 from agent.config import AgentConfig, parse_static
 from agent.feed import Feed, Inbox
 from agent.freezes import FreezeList, Freezes, HandFreeze
@@ -153,6 +154,7 @@ class Daemon:
             self.report,
             self.conductor.told,
             self._fleet.releases,
+            self._clears,
         )
         self._changes.listen(self._sync.changed)
         self._hook = FreezeHook(
@@ -218,6 +220,15 @@ class Daemon:
         )
         await self._peering.open(self._stack)
         self.mesh = self._peering.mesh
+        self._clears = OperatorClears(
+            self._trust,
+            self._store,
+            self.mesh,
+            transport,
+            self._clock,
+            self._fleet.releases.root,
+            every_s=self._config.peers.sync_every,
+        )
         self._attestor = Attestor(
             self._trust,
             self.mesh,
@@ -281,6 +292,7 @@ class Daemon:
                 ("readiness", self.monitor.run()),
                 ("mesh", self._peering.run()),
                 ("compare", self._comparer.run()),
+                ("clears", self._clears.run()),
                 ("roster", self._fleet.gossip.run()),
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
@@ -313,7 +325,12 @@ class Daemon:
         """Open all doors; the port that peers dial."""
         peers, api = self._config.peers, self._config.api
         door = PeerApi(
-            self._trust, self.mesh, self._fleet.gossip, self._fleet.releases, self.published
+            self._trust,
+            self.mesh,
+            self._fleet.gossip,
+            self._fleet.releases,
+            self.published,
+            more=self._clears.operations(),
         )
         self._fleet.links.open(
             door.answers, on_up=self._peering.link_up, on_lost=self._peering.link_lost
@@ -418,6 +435,9 @@ class Daemon:
 
     async def clear(self, key: str, reason: str) -> None:
         await self.mesh.clear(key, reason)
+
+    async def take_clear(self, envelope: bytes) -> str:
+        return await self._clears.hand_in(envelope)
 
     async def freeze(self, who: str, why: str) -> FreezeList:
         await self._hand.freeze(who, why)

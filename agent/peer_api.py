@@ -58,7 +58,9 @@ class PeerApi:
         repository: Repository,
         readiness: Callable[[], Published],
         speaks: ProtocolRange = SPOKEN,
+        more: Mapping[tuple[str, str], tuple[Operation, int]] | None = None,
     ) -> None:
+        """`more` operations are others' matter: method and path, what answers, and the most bytes of a body."""
         self._trust, self._messages, self._readiness = trust, messages, readiness
         self._speaker = Speaker(f"the agent of {trust.name}", speaks)
         self._rosters, self._repository = rosters, repository
@@ -70,6 +72,7 @@ class PeerApi:
             ("POST", "/v1/peer/roster"): (self._take_roster, MAX_ROSTER_BYTES),
             ("GET", "/v1/readiness"): (self._show_readiness, 0),
             ("GET", "/v1/peer/readiness"): (self._show_changed, 0),
+            **(more or {}),
         }
 
     def application(

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.clears import end_if_cleared
 from agent.schema import connect, raise_ids
 from shared.errors import RollcallError
 from shared.messages import Message
@@ -191,6 +192,8 @@ class Store:
                     message.keyid,
                 ),
             ).rowcount
+            if added and payload.body.type == "red":
+                end_if_cleared(self._db, message.key, message.raw, at)
             self._db.executemany(
                 "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
                 [(message.key, peer) for peer in peers],
@@ -242,6 +245,10 @@ class Store:
         """End a red on this node alone."""
         await self.write("INSERT OR IGNORE INTO dismissed VALUES (?, ?, ?)", key, reason, at)
 
+    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Work of several statements, committed together."""
+        return await self._commit(lambda: work(self._db))
+
     async def events(self, limit: int) -> list[str]:
         rows = await self.rows(
             "SELECT raw FROM envelopes WHERE type = 'clear' ORDER BY at DESC LIMIT ?", limit
@@ -291,6 +298,11 @@ class Store:
             db.execute("DELETE FROM deliveries WHERE key IN (SELECT key FROM closed)")
             gone = db.execute("DELETE FROM envelopes WHERE key IN (SELECT key FROM closed)")
             db.execute("DROP TABLE closed")
+            db.execute(
+                "DELETE FROM operator_clears WHERE uploaded = 1 AND at < ?"
+                " AND ref NOT IN (SELECT key FROM envelopes)",
+                (before,),
+            )
             return gone.rowcount
 
         return await self._commit(work)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from agent.clearing import Offered
 from agent.coordinator import Coordinator
 from agent.store import Store
 from agent.trust import Trust
@@ -35,6 +36,13 @@ class Repository(Protocol):
     def lost(self) -> None: ...
 
 
+class Clears(Protocol):
+    """Who believes operators' clears, and has some to hand on."""
+
+    async def offer(self) -> Offered: ...
+    async def answered(self, offered: Offered, stored: list[str], clears: list[str]) -> None: ...
+
+
 class Sync:
     """`report` builds what to say; `on_target` is told the pending upgrade after every answer, and
     `repository` how much operators have published.
@@ -52,11 +60,13 @@ class Sync:
         report: Callable[[], Awaitable[NodeReport]],
         on_target: Callable[[Target | None], None],
         repository: Repository,
+        clears: Clears,
     ) -> None:
         self._coordinator, self._trust, self._store = coordinator, trust, store
         self._clock, self._report, self._on_target = clock, report, on_target
         self._generation = 0
         self._repository, self._number = repository, 0
+        self._clears = clears
         self._holds: str | None = None
         self._news = asyncio.Event()
         self.connected = False
@@ -99,6 +109,7 @@ class Sync:
             await self._clock.sleep(BATCH_S)
 
     async def _exchange(self, wait_s: float) -> None:
+        offered = await self._clears.offer()
         request = SyncRequest(
             report=await self._report(),
             holds=self._holds,
@@ -106,8 +117,12 @@ class Sync:
             roster=self._trust.roster.number,
             repository=self._number,
             messages=await self._store.to_upload(),
+            open_reds=offered.open_reds,
+            clears=offered.clears,
         )
-        await self._apply(await self._coordinator.sync(request))
+        answer = await self._coordinator.sync(request)
+        await self._clears.answered(offered, answer.stored, answer.clears)
+        await self._apply(answer)
 
     async def _apply(self, answer: SyncAnswer) -> None:
         if not self.connected:

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from shared.messages import KindWord, RedKind
-from shared.wire import NodeName, Wire
+from shared.wire import NodeName, RedKey, Wire
 
 MAX_FREEZES = 16
 """That a report tells of: one freezes as well as all."""
@@ -36,7 +36,7 @@ class Freeze(Wire):
     who: Who
     why: Why
     since: float
-    key: Annotated[str, StringConstraints(max_length=96)] | None = None
+    key: RedKey | None = None
     kind: KindWord | None = None
     node: NodeName
     """Which node is frozen."""

@@ -10,7 +10,11 @@ from shared.freezing import MAX_FREEZES, Freeze
 from shared.messages import Verdict
 from shared.protocol import ProtocolRange
 from shared.versions import VERSION_WORD
-from shared.wire import NodeName, Order, Reason, Sha256, Wire
+from shared.wire import NodeName, Order, Reason, RedKey, Sha256, Wire
+
+MAX_ASKED_REDS = 128
+"""Open reds for which clears are asked at once; the first of them freeze as well as all."""
+MAX_CLEARS = 16
 
 VersionWord = Annotated[str, StringConstraints(pattern=VERSION_WORD)]
 """A version as somebody's software calls itself: of our own form, or of another that is harmless."""
@@ -165,6 +169,10 @@ class SyncRequest(Wire):
     """The last `SyncAnswer.repository` that it heard."""
     messages: Annotated[list[str], Field(max_length=64)] = []
     """Signed envelopes that the coordinator may not have yet."""
+    open_reds: Annotated[list[RedKey], Field(max_length=MAX_ASKED_REDS)] = []
+    """For which the agent wants to know of operators' clears."""
+    clears: Annotated[list[str], Field(max_length=MAX_CLEARS)] = []
+    """Operators' clears that the coordinator may not have yet."""
 
 
 class SyncAnswer(Wire):
@@ -175,3 +183,5 @@ class SyncAnswer(Wire):
     """Goes up with everything that operators publish; news for an agent that knows a lower one."""
     stored: list[Sha256] = []
     """Hashes of the messages that are now durable at the coordinator."""
+    clears: Annotated[list[str], Field(max_length=MAX_CLEARS)] = []
+    """Operators' clears of the reds that the agent holds open."""

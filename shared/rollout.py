@@ -115,6 +115,11 @@ class NodeView(Wire):
     """Peers whose signed green of this node's last order the coordinator has checked itself."""
 
 
+class RedEnd(StrEnum):
+    ORIGIN = "origin"
+    OPERATOR = "operator"
+
+
 class RedView(Wire):
     key: str
     origin: NodeName
@@ -122,6 +127,7 @@ class RedView(Wire):
     reason: Reason
     issued: float
     open: bool
+    ended_by: RedEnd | None = None
     acked_by: list[NodeName]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,9 +53,7 @@ def reds(
         sys.stdout.write("".join(f"{red}\n" for red in report.open_reds))
 
 
-def _follow(home: os.PathLike[str], after: int | None, *, as_json: bool) -> None:
-    from pathlib import Path
-
+def _follow(home: Path, after: int | None, *, as_json: bool) -> None:
     from agent.following import follow
     from shared.clock import SystemClock
 
@@ -64,7 +63,7 @@ def _follow(home: os.PathLike[str], after: int | None, *, as_json: bool) -> None
         sys.stdout.flush()
 
     try:
-        run_async(follow(Path(home), after, show, say, SystemClock()))
+        run_async(follow(home, after, show, say, SystemClock()))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -78,7 +77,11 @@ def _words(event: RedEvent) -> str:
 @app.command()
 def clear(
     key: Annotated[str, typer.Argument(help="The red's key, as `rollcall-agent reds` shows it.")],
-    reason: Annotated[str, typer.Option(help="Why it is over; told to the peers.")],
+    reason: Annotated[str, typer.Option(help="Why it is over; told to the peers.")] = "",
+    signature: Annotated[
+        Path | None,
+        typer.Option(help="An operator's clear, signed with `rollcall red sign`: ends it for all."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,8 +89,23 @@ def clear(
     a node that was revoked."""
     from shared.canonical import canonical_json
 
-    ask_agent(home, "POST", "/v1/clear", canonical_json({"key": key, "reason": reason}))
+    if signature is not None:
+        ask_agent(home, "POST", "/v1/operator-clear", _envelope(key, signature), timeout_s=30)
+    elif reason:
+        ask_agent(home, "POST", "/v1/clear", canonical_json({"key": key, "reason": reason}))
+    else:
+        raise UsageError("a clear needs --reason", remedy="say why it is over")
     if as_json:
         print_json({"cleared": key})
     else:
         say(f"{key} is cleared")
+
+
+def _envelope(key: str, path: Path) -> bytes:
+    from shared.operatorclear import ClearFile
+
+    file = ClearFile.from_bytes(path.read_bytes())
+    file.check()
+    if file.clear.ref != key:
+        raise UsageError(f"{path} is a clear of {file.clear.ref}, not of {key}")
+    return file.envelope.encode()

@@ -119,9 +119,15 @@ class Mesh:
             return
         if self._trust.signs(origin, signer):
             raise ConflictError(
-                f"{key} is a red of {origin}", remedy=f"clear it there, on {origin}"
+                f"{key} is a red of {origin}",
+                remedy=f"clear it there, on {origin}; or as an operator, for all nodes:"
+                f" rollcall red clear {key}",
             )
         await self._store.dismiss(key, reason, self._clock.now())
+        self.ended(key)
+
+    def ended(self, key: str) -> None:
+        """A red is over here by what somebody else than its origin has said."""
         self._open.pop(key, None)
         self._on_change()
 

@@ -28,7 +28,7 @@ from coordinator.api.routes import BINARY, Route
 from coordinator.api.table import RESOURCES, description
 from coordinator.cli import app
 from shared.canonical import canonical_json, sha256_hex
-from shared.envelope import JOIN, RENEWAL, seal
+from shared.envelope import JOIN, OPERATOR_CLEAR, RENEWAL, seal
 from shared.keys import SigningKey
 from shared.metadata import FLEET, new_targets, read_targets, sign, to_bytes
 from shared.roster import COORDINATOR_HOST, Role
@@ -258,6 +258,14 @@ async def bodies_with(running: Running, text: str) -> list[tuple[str, dict[str, 
         sign(targets, [running.operator_keys.targets])
         return {"targets": to_bytes(targets).decode(), "files": {path: raw.decode()}}
 
+    def clear(**changes: Any) -> dict[str, Any]:
+        """An operator's clear, signed by one, with a trick in it."""
+        value = {"fleet": "a" * 64, "ref": "a:1:1", "sha256": "b" * 64, "reason": "x", "issued": 1}
+        raw = seal(
+            canonical_json({**value, **changes}), OPERATOR_CLEAR, running.operator_keys.targets
+        )
+        return dict(json.loads(raw))
+
     joining["message_key"] = key.public.model_dump()
     renewing = {**joining, "fleet": published.fleet.fleet, "node": "a"}
     return [
@@ -288,6 +296,8 @@ async def bodies_with(running: Running, text: str) -> list[tuple[str, dict[str, 
         ("/v1/sync", {"report": {**report, "agent_version": text}}),
         ("/v1/sync", {"report": {**report, "version_running": text}}),
         ("/v1/sync", {"report": report, "holds": text}),
+        ("/v1/reds/clears", clear(ref=text)),
+        ("/v1/reds/clears", clear(fleet=text)),
     ]
 
 

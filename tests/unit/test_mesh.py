@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from tuf.api.metadata import Root
 
+from agent.clearing import OperatorClears
 from agent.config import PeerConfig
 from agent.dialler import Dialler
 from agent.peer_api import PeerApi
@@ -54,6 +56,7 @@ class Peer:
         self.heard: list[Message] = []
         self.up_links: list[str] = []
         self.lost_links: list[str] = []
+        self.root: Root | None = None
         self.stack = AsyncExitStack()
         self.port = 0
 
@@ -86,7 +89,23 @@ class Peer:
         await self.peering.open(self.stack)
         self.mesh = self.peering.mesh
         context = server_context(self.layout.tls, require_client=True)
-        door = PeerApi(self.trust, self.mesh, self.gossip, NoRepository(), no_document)
+        self.clears = OperatorClears(
+            self.trust,
+            self.store,
+            self.mesh,
+            self.transport,
+            SystemClock(),
+            self.operators,
+            every_s=0.2,
+        )
+        door = PeerApi(
+            self.trust,
+            self.mesh,
+            self.gossip,
+            NoRepository(),
+            no_document,
+            more=self.clears.operations(),
+        )
         self.links.open(door.answers, on_up=self.up_links.append, on_lost=self.lost_links.append)
         app = door.application(self.links.accept)
         server = Server(app, "127.0.0.1", self.port, context)
@@ -97,8 +116,16 @@ class Peer:
         self.stack.push_async_callback(server.stop)
         return self
 
+    async def operators(self) -> Root:
+        """Who may sign for this fleet."""
+        if self.root is None:
+            raise UntrustedError("no operator has signed this fleet")
+        return self.root
+
     def run(self) -> None:
-        tasks = [asyncio.create_task(work.run()) for work in (self.peering, self.gossip)]
+        tasks = [
+            asyncio.create_task(work.run()) for work in (self.peering, self.gossip, self.clears)
+        ]
 
         async def end() -> None:
             for task in tasks:
