@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from agent.freezes import FreezeList, Freezes
 from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
+from shared.attesting import AttestationExport
 from shared.freezing import Who, Why
 from shared.http import Handler, application, read_body, read_wire, wire_response
 from shared.operatorclear import MAX_CLEAR_BYTES
@@ -65,6 +66,7 @@ class Controls(Facade, Protocol):
     @property
     def freezes(self) -> Freezes: ...
     async def plan_rollback(self) -> RollbackPlan: ...
+    async def attestations(self, order: str) -> AttestationExport: ...
     async def take_clear(self, envelope: bytes) -> str: ...
     async def freeze(self, who: str, why: str) -> FreezeList: ...
     async def unfreeze(self, who: str, why: str) -> FreezeList: ...
@@ -88,6 +90,9 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
         raw = await read_body(request, limit=MAX_CLEAR_BYTES)
         return web.json_response({"cleared": await facade.take_clear(raw)})
 
+    async def attestations(request: web.Request) -> web.Response:
+        return wire_response(await facade.attestations(request.match_info["order"]))
+
     async def rollback_plan(_: web.Request) -> web.Response:
         return wire_response(await facade.plan_rollback())
 
@@ -104,6 +109,7 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     app.router.add_post("/v1/clear", clear)
     app.router.add_post("/v1/operator-clear", operator_clear)
     app.router.add_post("/v1/keys", change_keys)
+    app.router.add_get("/v1/attestations/{order}", attestations)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/readiness", readiness)
     return app

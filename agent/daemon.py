@@ -46,6 +46,7 @@ from agent.upgrade.installers.factory import make_installer
 from agent.upgrade.snapshots import Snapshots
 from agent.upgrading import Upgrading, own_version
 from shared.account import Account
+from shared.attesting import AttestationExport
 from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock
@@ -435,6 +436,9 @@ class Daemon:
 
     async def clear(self, key: str, reason: str) -> None:
         await self.mesh.clear(key, reason)
+
+    async def attestations(self, order: str) -> AttestationExport:
+        return await self._attestor.export(order)
 
     async def take_clear(self, envelope: bytes) -> str:
         return await self._clears.hand_in(envelope)

@@ -277,9 +277,13 @@ class Store:
                 found[row["key"]] = known.model_copy(update={"acked_ms": acked})
         return list(found.values())
 
-    async def attestations(self, order: str) -> list[str]:
+    async def attestations(self, order: str, *, with_claims: bool = False) -> list[str]:
+        """What peers signed about an order of this node, and on request what it had claimed before."""
         rows = await self.rows(
-            "SELECT raw FROM envelopes WHERE type = 'attestation' AND ref = ? ORDER BY at", order
+            "SELECT raw FROM envelopes WHERE (type = 'attestation' OR (? AND type = 'proven'))"
+            " AND ref = ? ORDER BY at",
+            with_claims,
+            order,
         )
         return [row["raw"] for row in rows]
 

@@ -106,7 +106,9 @@ class FleetState:
         attested = await self._attested(nodes)
         now = self._clock.now()
         views = {node.name: _view(node, attested.get(node.name, []), now) for node in nodes}
-        return Fleet(views, await self.reds())
+        signed = self._repository.fleet
+        witnesses = () if signed is None else tuple(signed.witnesses)
+        return Fleet(views, await self.reds(), witnesses)
 
     async def view(self) -> FleetView:
         generation = self._notifier.generation

@@ -18,6 +18,8 @@ from shared.terminal import print_json, run_async, say
 
 app = typer.Typer()
 
+MAX_ANSWER = 128 << 20
+
 
 @app.command()
 def reds(
@@ -109,3 +111,32 @@ def _envelope(key: str, path: Path) -> bytes:
     if file.clear.ref != key:
         raise UsageError(f"{path} is a clear of {file.clear.ref}, not of {key}")
     return file.envelope.encode()
+
+
+@app.command()
+def attestations(
+    order: Annotated[str, typer.Argument(help="Rollout and node, such as a81b21d0:canary.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """What peers signed about one order of this node, and whether it proves that the quorum saw green.
+
+    With --json everything that was signed, to be judged anywhere. Exit code 1 unless it is proven.
+    """
+    from urllib.parse import quote
+
+    from shared.attesting import AttestationExport
+
+    raw = ask_agent(
+        home, "GET", f"/v1/attestations/{quote(order, safe=':')}", max_answer=MAX_ANSWER
+    )
+    export = AttestationExport.from_bytes(raw, max_bytes=MAX_ANSWER)
+    judged = export.judgement
+    if as_json:
+        print_json(export.model_dump(mode="json"))
+    elif judged.proven:
+        say(f"{order}: seen green by {', '.join(judged.signed)}")
+    else:
+        say(f"{order}: not proven: {judged.reason}")
+    if not judged.proven:
+        raise typer.Exit(1)

@@ -102,6 +102,11 @@ class Mesh:
     async def send(self, peer: str, body: Body, *, expires_in_s: float | None = None) -> Message:
         return await self._send(body, [peer], expires_in_s)
 
+    async def send_to(
+        self, peers: list[str], body: Body, *, expires_in_s: float | None = None
+    ) -> Message:
+        return await self._send(body, peers, expires_in_s)
+
     async def clear(self, key: str, reason: str) -> None:
         """End one of this node's own reds for all, or, for this node alone, a red whose key the roster
         does not name any more: of a node that was revoked or installed anew. Nobody else is left to

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shared.attesting import quorum
 from shared.freezing import By
 from shared.messages import Verdict
 from shared.rollout import (
@@ -29,6 +30,8 @@ class Fleet:
 
     nodes: Mapping[str, NodeView]
     reds: list[RedView]
+    witnesses: tuple[str, ...] = ()
+    """By the fleet document; without any, every node is one."""
 
     def open_reds(self) -> list[RedView]:
         return [red for red in self.reds if red.open]
@@ -88,7 +91,8 @@ def _missing(node: RolloutNode, rollout: Rollout, view: NodeView, fleet: Fleet) 
         return "the node does not report the release yet"
     if view.status is not Verdict.GREEN:
         return f"the node is {view.status}: {view.reason}"
-    unsigned = sorted(set(fleet.nodes) - {node.name} - set(view.attested_by))
+    wanted = quorum(node.name, fleet.nodes, fleet.witnesses)
+    unsigned = sorted(set(wanted) - set(view.attested_by))
     return f"attestations of {', '.join(unsigned)}" if unsigned else ""
 
 

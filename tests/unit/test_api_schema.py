@@ -34,6 +34,7 @@ from shared.metadata import FLEET, new_targets, read_targets, sign, to_bytes
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import client_context, make_key, request_certificate
 from tests.support.coordinatorkit import LOCK, Running, joined, sync
+from tests.unit.test_red_api import red_of
 
 EXAMPLES = 20
 EVIL = "1.0;rm -rf ~"
@@ -94,6 +95,8 @@ async def set_stage(running: Running, route: Route) -> Stage:
     await sync(node)
     release = await running.publish()
     rollout = await running.post("/v1/targets", {"release": release})
+    red = await asyncio.to_thread(red_of, node)
+    await sync(node, messages=[red.raw])
     operator = await running.operator("viewer")
     session = requests.Session()
     session.trust_env = False
@@ -109,6 +112,7 @@ async def set_stage(running: Running, route: Route) -> Stage:
         "/v1/blobs/{sha256}": {"sha256": sha256_hex(LOCK)},
         "/v1/rollouts/{id}/history": {"id": rollout["id"]},
         "/v1/operator-tokens/{id}": {"id": operator["id"]},
+        "/v1/reds/{key}": {"key": red.key},
     }
     async with asyncio.timeout(10):
         while not (await running.get("/v1/rollouts"))["rollouts"][0]["nodes"][0]["reason"]:
