@@ -97,7 +97,7 @@ class OperatorClears:
 
     async def offer(self) -> Offered:
         reds = [red.key for red in self._mesh.open_reds()][:MAX_ASKED_REDS]
-        return Offered(reds, await self._store.change(clears_to_upload))
+        return Offered(reds, await self._store.read(clears_to_upload))
 
     async def answered(self, offered: Offered, stored: list[str], clears: list[str]) -> None:
         """What the coordinator has of ours now, and what it has for us."""
@@ -160,7 +160,7 @@ class OperatorClears:
         wanted = Wanted.from_bytes(body, max_bytes=MAX_ASK_BYTES).reds
         if len(wanted) > MAX_ASKED_REDS:
             raise BadInputError(f"more than {MAX_ASKED_REDS} reds")
-        found = await self._store.change(partial(clears_of, keys=wanted))
+        found = await self._store.read(partial(clears_of, keys=wanted))
         return json.dumps(found).encode()
 
     async def _receive(self, _: str, __: Mapping[str, str], body: bytes) -> bytes:

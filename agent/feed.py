@@ -111,6 +111,13 @@ class Inbox:
         rows = await self._store.rows(f"{_EVENTS} {_OPEN}", last)
         return RedList(node=self._node, last=last, reds=[self._event(row) for row in rows])
 
+    async def envelope(self, key: str) -> str | None:
+        """A red as its origin signed it, open or not; None for one that is not here."""
+        rows = await self._store.rows(
+            "SELECT raw FROM envelopes WHERE type = 'red' AND key = ?", key
+        )
+        return str(rows[0]["raw"]) if rows else None
+
     async def last(self) -> int:
         rows = await self._store.rows("SELECT COALESCE(MAX(id), 0) AS last FROM inbox")
         return int(rows[0]["last"])

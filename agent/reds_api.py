@@ -7,9 +7,9 @@ import asyncio
 from aiohttp import web
 
 from agent.feed import Feed, Page
-from shared.errors import BadInputError
+from shared.errors import BadInputError, NotFoundError
 from shared.http import wire_response
-from shared.wire import MAX_INTEGER
+from shared.wire import MAX_INTEGER, Wire
 
 STREAM_TYPE = "text/event-stream"
 WRITE_S = 10.0
@@ -17,7 +17,22 @@ WRITE_S = 10.0
 RETRY_MS = 1000
 
 
+class SignedRed(Wire):
+    """The envelope that the origin signed: what an operator's clear is drafted from."""
+
+    red: str
+
+
 def add_reds(app: web.Application, feed: Feed) -> web.Application:
+    async def red(request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        found = await feed.inbox.envelope(key)
+        if found is None:
+            raise NotFoundError(
+                f"no red {key[:80]} is here", remedy="list them: rollcall-agent reds"
+            )
+        return wire_response(SignedRed(red=found))
+
     async def reds(_: web.Request) -> web.Response:
         return wire_response(await feed.inbox.listing())
 
@@ -36,14 +51,15 @@ def add_reds(app: web.Application, feed: Feed) -> web.Application:
 
     app.router.add_get("/v1/reds", reds)
     app.router.add_get("/v1/reds/stream", stream)
+    app.router.add_get("/v1/reds/{key}", red)
     app.on_shutdown.append(close)
     return app
 
 
-async def _write(answer: web.StreamResponse, text: str) -> bool:
+async def _write(answer: web.StreamResponse, text: str, limit_s: float = WRITE_S) -> bool:
     """False once the reader is too slow or gone."""
     try:
-        async with asyncio.timeout(WRITE_S):
+        async with asyncio.timeout(limit_s):
             await answer.write(text.encode())
     except (TimeoutError, ConnectionError):
         answer.force_close()

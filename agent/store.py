@@ -249,6 +249,9 @@ class Store:
         """Work of several statements, committed together."""
         return await self._commit(lambda: work(self._db))
 
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._do(lambda: work(self._db))
+
     async def events(self, limit: int) -> list[str]:
         rows = await self.rows(
             "SELECT raw FROM envelopes WHERE type = 'clear' ORDER BY at DESC LIMIT ?", limit

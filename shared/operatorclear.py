@@ -24,7 +24,7 @@ from shared.metadata import name_of_key
 from shared.protocol import FIRST, SPOKEN, Number, ProtocolRange
 from shared.wire import Reason, RedKey, Sha256, Wire
 
-MAX_CLEAR_BYTES = 24 << 10
+MAX_CLEAR_BYTES = 64 << 10
 ROLE = "targets"
 """The role whose keys and threshold count."""
 
@@ -56,6 +56,13 @@ class ClearFile(Wire):
             raise BadInputError("this clear is about another red than the one beside it")
         if self.envelope and read_clear(self.envelope.encode()) != self.clear:
             raise BadInputError("what was signed is another clear than the one that is shown")
+
+    @classmethod
+    def draft(cls, red: str, reason: str, now: float) -> ClearFile:
+        ref, sha256 = identity(red)
+        fleet = read_message(red.encode()).payload.fleet
+        clear = OperatorClear(fleet=fleet, ref=ref, sha256=sha256, reason=reason, issued=now)
+        return cls(red=red, clear=clear)
 
     def signed(self, key: SigningKey) -> ClearFile:
         raw = (

@@ -84,6 +84,12 @@ def clear(
         Path | None,
         typer.Option(help="An operator's clear, signed with `rollcall red sign`: ends it for all."),
     ] = None,
+    draft: Annotated[
+        Path | None,
+        typer.Option(
+            help="End nothing yet: write the file that operators sign, to end it for all."
+        ),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,6 +97,14 @@ def clear(
     a node that was revoked."""
     from shared.canonical import canonical_json
 
+    if draft is not None and reason:
+        _write_draft(home, key, reason, draft)
+        if as_json:
+            print_json({"file": str(draft)})
+        else:
+            say(f"where operators' keys are: rollcall red sign {draft}")
+            say(f"then on any node: rollcall-agent clear {key} --signature {draft}")
+        return
     if signature is not None:
         ask_agent(home, "POST", "/v1/operator-clear", _envelope(key, signature), timeout_s=30)
     elif reason:
@@ -101,6 +115,21 @@ def clear(
         print_json({"cleared": key})
     else:
         say(f"{key} is cleared")
+
+
+def _write_draft(home: Path, key: str, reason: str, path: Path) -> None:
+    import time
+    from urllib.parse import quote
+
+    from agent.reds_api import SignedRed
+    from shared.durable import write_durable
+    from shared.operatorclear import ClearFile
+
+    if path.exists():
+        raise UsageError(f"{path} exists", remedy="name another file with --draft")
+    raw = ask_agent(home, "GET", f"/v1/reds/{quote(key, safe=':')}")
+    file = ClearFile.draft(SignedRed.from_bytes(raw).red, reason, time.time())
+    write_durable(path, file.canonical(), mode=0o644)
 
 
 def _envelope(key: str, path: Path) -> bytes:

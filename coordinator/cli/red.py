@@ -29,7 +29,6 @@ from shared.operatorclear import (
     MAX_CLEAR_BYTES,
     ROLE,
     ClearFile,
-    OperatorClear,
     identity,
     signers_of,
 )
@@ -173,15 +172,10 @@ def sign(
 
 def _draft(client: Client, key: str, reason: str) -> ClearFile:
     answer = client.get(f"/v1/reds/{quote(key, safe=':')}")
-    red = str(answer["red"])
-    ref, sha256 = identity(red)
-    payload = read_message(red.encode()).payload
-    if ref != key:
-        raise UntrustedError(f"asked for {key}, the coordinator answered with {ref}")
-    clear = OperatorClear(
-        fleet=payload.fleet, ref=ref, sha256=sha256, reason=reason, issued=time.time()
-    )
-    return ClearFile(red=red, clear=clear)
+    file = ClearFile.draft(str(answer["red"]), reason, time.time())
+    if file.clear.ref != key:
+        raise UntrustedError(f"asked for {key}, the coordinator answered with {file.clear.ref}")
+    return file
 
 
 def _sign(desk: Desk, file: ClearFile, root: Root, *, yes: bool) -> ClearFile:

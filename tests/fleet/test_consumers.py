@@ -189,3 +189,15 @@ async def test_a_stolen_coordinator_clears_nothing(ready: Ready) -> None:
         assert report["frozen_by"] == [key]
         assert report["dropped"].get("too-few"), report["dropped"]
     await thief.stop()
+    await _clear_by_hand(fleet, stable, key)
+
+
+async def _clear_by_hand(fleet: MiniFleet, node: Node, key: str) -> None:
+    """Without any coordinator, by way of one node."""
+    out = str(fleet.root / "by-hand.clear")
+    await fleet.agent(node, "clear", key, "--reason", "seen to", "--draft", out)
+    signed = await fleet.rollcall("red", "sign", out, *fleet.desk(), "--yes")
+    assert signed["missing"] == 0
+    await fleet.agent(node, "clear", key, "--signature", out)
+    for each in fleet.nodes:
+        await until(fleet, each, lambda it: not it["open_reds"], "free")

@@ -96,7 +96,8 @@ async def set_stage(running: Running, route: Route) -> Stage:
     release = await running.publish()
     rollout = await running.post("/v1/targets", {"release": release})
     red = await asyncio.to_thread(red_of, node)
-    await sync(node, messages=[red.raw])
+    if route.path.startswith("/v1/reds"):
+        await sync(node, messages=[red.raw])
     operator = await running.operator("viewer")
     session = requests.Session()
     session.trust_env = False

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiohttp import ClientResponse, web
@@ -17,7 +18,7 @@ from agent import schema
 from agent.feed import MAX_CONSUMERS, EndedBy, Event, Feed, Inbox, Page, RedEvent
 from agent.following import follow
 from agent.layout import Layout
-from agent.reds_api import add_reds, render
+from agent.reds_api import _write, add_reds, render
 from agent.store import Store
 from shared.clock import SystemClock
 from shared.http import application
@@ -254,6 +255,32 @@ async def test_a_reader_that_takes_nothing_keeps_nobody_waiting(world: World) ->
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+class Stuck:
+    """An answer whose reader takes nothing."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    async def write(self, _: bytes) -> None:
+        await asyncio.Event().wait()
+
+    def force_close(self) -> None:
+        self.ended = True
+
+
+async def test_a_reader_that_is_too_slow_is_let_go() -> None:
+    stuck = Stuck()
+    assert not await _write(cast(web.StreamResponse, stuck), "x", limit_s=0.05)
+    assert stuck.ended
+
+
+async def test_one_red_is_handed_out_as_it_was_signed(world: World, client: Client) -> None:
+    red = await world.red()
+    answer = await client.get(f"/v1/reds/{red.key}")
+    assert json.loads(await answer.read()) == {"red": red.raw}
+    assert (await client.get("/v1/reds/a:1:99")).status == 404
 
 
 def test_an_idle_stream_says_so_in_a_comment() -> None:
