@@ -59,7 +59,7 @@ def describe(report: NodeReport) -> list[str]:
         lines += [f"            {line}" for line in _way_back(report.upgrade)]
     if report.waiting:
         lines.append(f"  waits     {report.waiting}")
-    lines += [f"  frozen    {freeze.words}" for freeze in report.freezes]
+    lines += [f"  stays     {freeze.words}" for freeze in report.freezes]
     lines += [f"  alert     {alert}" for alert in report.alerts]
     lines += [f"  red       {red}" for red in report.open_reds]
     lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]

@@ -185,7 +185,7 @@ def _sign(desk: Desk, file: ClearFile, root: Root, *, yes: bool) -> ClearFile:
         say(line)
     if not yes:
         confirm("sign this?")
-    _, targets_key = desk.keys()
+    targets_key = desk.targets_key()
     if targets_key.public.keyid not in root.roles[ROLE].keyids:
         raise UntrustedError(
             "this operator's keys are not among those that may sign it",

@@ -42,6 +42,14 @@ class Follower:
                 await asyncio.sleep(0.05)
         return self.events
 
+    async def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._reading
+        assert self._process.stderr is not None
+        await self._process.stderr.read()
+        await self._process.wait()
+
     async def interrupt(self) -> tuple[int, str]:
         """As Ctrl-C does; exit code and what was said."""
         self._process.send_signal(signal.SIGINT)
@@ -60,12 +68,11 @@ async def following(fleet: MiniFleet, node: Node) -> AsyncIterator[Follower]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    follower = Follower(process)
     try:
-        yield Follower(process)
+        yield follower
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await follower.end()
 
 
 async def status(fleet: MiniFleet, node: Node) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 
 from agent import schema
+from agent.cli.reds import _words
 from agent.feed import MAX_CONSUMERS, EndedBy, Event, Feed, Inbox, Page, RedEvent
 from agent.following import follow
 from agent.layout import Layout
@@ -343,3 +344,23 @@ async def _door(world: World, layout: Layout) -> AsyncIterator[None]:
     await runner.cleanup()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_person_reads_a_line_for_each_event() -> None:
+    event = RedEvent(
+        id=7,
+        event=Event.RED,
+        key="a:1:1",
+        origin="a",
+        own=False,
+        kind="stuck",
+        reason="no way back",
+        release=None,
+        issued=1.0,
+        at=2.0,
+    )
+    ended = event.model_copy(
+        update={"id": 8, "event": Event.CLEAR, "by": EndedBy.OPERATOR, "reason": "seen to"}
+    )
+    assert _words(event) == "7 red of a (stuck): no way back [a:1:1]"
+    assert _words(ended) == "8 clear by operator: seen to [a:1:1]"
