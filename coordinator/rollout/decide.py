@@ -98,7 +98,8 @@ def _missing(node: RolloutNode, rollout: Rollout, view: NodeView, fleet: Fleet) 
 
 def _verdict(nodes: list[RolloutNode], fleet: Fleet) -> tuple[RolloutState, str]:
     for red in fleet.open_reds():
-        return RolloutState.HALTED, short(f"red of {red.origin}: {red.reason}")
+        ends = f"ends when {red.origin} clears it, or operators do: rollcall red clear {red.key}"
+        return RolloutState.HALTED, short(f"red of {red.origin}: {short(red.reason, 1000)}; {ends}")
     for node in nodes:
         if node.state in (NodeState.ROLLED_BACK, NodeState.FAILED):
             return RolloutState.HALTED, short(f"{node.name} {node.state}: {node.reason}")
