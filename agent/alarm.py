@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from agent.freezes import Freezes
 from agent.peers.mesh import Mesh
 from agent.store import Store
 from shared.clock import Clock
@@ -18,9 +19,17 @@ class Alarms:
     """Implements Alarm for the upgrade, and turns lasting bad readiness into a red of its own."""
 
     def __init__(
-        self, mesh: Mesh, store: Store, clock: Clock, *, red_after_s: float, unknown_after_s: float
+        self,
+        mesh: Mesh,
+        store: Store,
+        freezes: Freezes,
+        clock: Clock,
+        *,
+        red_after_s: float,
+        unknown_after_s: float,
     ) -> None:
         self._mesh, self._store, self._clock = mesh, store, clock
+        self._freezes = freezes
         self._patience = {Verdict.RED: red_after_s, Verdict.UNKNOWN: unknown_after_s}
         self._since: dict[Verdict, float] = {}
 
@@ -54,8 +63,7 @@ class Alarms:
         return await self._store.blocked(release)
 
     def frozen(self) -> str | None:
-        reds = self._mesh.frozen_by()
-        return f"a red of {reds[0].payload.origin}" if reds else None
+        return self._freezes.first()
 
     async def judge(self, document: ReadinessDocument, *, kept: bool) -> None:
         """Called on every tick. `kept` is False while there is no release to keep up, and while an

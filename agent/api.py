@@ -7,13 +7,17 @@ from typing import Annotated, Protocol
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from agent.freezes import FreezeList, Freezes
 from agent.history_api import PATH, history_route
 from agent.peers.listing import PeersReport
 from agent.readiness.history import History
 from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
 from agent.upgrade.keeper import Keeper
-from shared.http import Handler, application, read_wire, wire_response
+from shared.attesting import AttestationExport
+from shared.freezing import Who, Why
+from shared.http import Handler, application, read_body, read_wire, wire_response
+from shared.operatorclear import MAX_CLEAR_BYTES
 from shared.report import NodeReport, RollbackPlan
 from shared.wire import Reason, Wire
 
@@ -25,6 +29,13 @@ class RollbackRequest(Wire):
 class ClearRequest(Wire):
     key: str
     reason: Reason
+
+
+class FreezeRequest(Wire):
+    """Also lifts. `who` is the account that asks, as the command names it: the door lets in administrators only."""
+
+    who: Who
+    reason: Annotated[Why, Field(min_length=1)]
 
 
 class PruneRequest(Wire):
@@ -63,9 +74,15 @@ class Controls(Measured, Protocol):
 
     @property
     def keeper(self) -> Keeper: ...
+    @property
+    def freezes(self) -> Freezes: ...
     async def plan_rollback(self) -> RollbackPlan: ...
     def logs(self) -> LogReport: ...
     async def peers(self) -> PeersReport: ...
+    async def attestations(self, order: str) -> AttestationExport: ...
+    async def take_clear(self, envelope: bytes) -> str: ...
+    async def freeze(self, who: str, why: str) -> FreezeList: ...
+    async def unfreeze(self, who: str, why: str) -> FreezeList: ...
 
 
 def control_app(facade: Controls, readiness: Handler) -> web.Application:
@@ -81,6 +98,13 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
         asked = await read_wire(request, ClearRequest)
         await facade.clear(asked.key, asked.reason)
         return web.json_response({"cleared": asked.key})
+
+    async def operator_clear(request: web.Request) -> web.Response:
+        raw = await read_body(request, limit=MAX_CLEAR_BYTES)
+        return web.json_response({"cleared": await facade.take_clear(raw)})
+
+    async def attestations(request: web.Request) -> web.Response:
+        return wire_response(await facade.attestations(request.match_info["order"]))
 
     async def rollback_plan(_: web.Request) -> web.Response:
         return wire_response(await facade.plan_rollback())
@@ -100,8 +124,11 @@ def control_app(facade: Controls, readiness: Handler) -> web.Application:
     app.router.add_post("/v1/rollback", rollback)
     app.router.add_get("/v1/rollback", rollback_plan)
     _add_keeper(app, facade.keeper)
+    _add_freezes(app, facade)
     app.router.add_post("/v1/clear", clear)
+    app.router.add_post("/v1/operator-clear", operator_clear)
     app.router.add_post("/v1/keys", change_keys)
+    app.router.add_get("/v1/attestations/{order}", attestations)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/peers", peers)
     app.router.add_get("/v1/readiness", readiness)
@@ -136,3 +163,20 @@ def _add_keeper(app: web.Application, keeper: Keeper) -> None:
     app.router.add_post("/v1/bookmarks/prune", prune)
     app.router.add_get("/v1/blocklist", blocklist)
     app.router.add_post("/v1/blocklist/clear", unblock)
+
+
+def _add_freezes(app: web.Application, facade: Controls) -> None:
+    async def freezes(_: web.Request) -> web.Response:
+        return wire_response(facade.freezes.listing())
+
+    async def freeze(request: web.Request) -> web.Response:
+        asked = await read_wire(request, FreezeRequest)
+        return wire_response(await facade.freeze(asked.who, asked.reason))
+
+    async def unfreeze(request: web.Request) -> web.Response:
+        asked = await read_wire(request, FreezeRequest)
+        return wire_response(await facade.unfreeze(asked.who, asked.reason))
+
+    app.router.add_get("/v1/freezes", freezes)
+    app.router.add_post("/v1/freeze", freeze)
+    app.router.add_post("/v1/unfreeze", unfreeze)

@@ -9,6 +9,7 @@ import structlog
 
 from agent.alarm import Alarms
 from agent.changes import Changes
+from agent.freezes import Freezes
 from agent.layout import Layout
 from agent.peers.mesh import Mesh
 from agent.readiness.monitor import Monitor
@@ -44,12 +45,13 @@ class Conductor:
         journal: Journal,
         mesh: Mesh,
         alarms: Alarms,
+        freezes: Freezes,
         monitor: Monitor,
         changes: Changes,
         self_upgrade: SelfUpgrade,
     ) -> None:
         self._deps, self._journal = deps, journal
-        self._self_upgrade = self_upgrade
+        self._self_upgrade, self._freezes = self_upgrade, freezes
         self._mesh, self._alarms, self._monitor, self._changes = mesh, alarms, monitor, changes
         self.runner = Runner(deps, journal, changes.notify)
         self.waiting = ""
@@ -157,7 +159,7 @@ class Conductor:
                 self._target,
                 current.resolve().name if current.exists() else None,
                 self.record,
-                [_say(red) for red in self._mesh.frozen_by()],
+                self._freezes.words(),
                 [_say(red) for red in self._mesh.own_reds()],
             )
             if isinstance(step, Start):

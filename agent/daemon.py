@@ -12,9 +12,12 @@ from aiohttp import web
 from agent.alarm import Alarms
 from agent.api import control_app
 from agent.changes import Changes
+from agent.clearing import OperatorClears
 from agent.conductor import Conductor
 from agent.config import AgentConfig
 from agent.discovering import Discovering
+from agent.feed import Feed, Inbox
+from agent.freezes import FreezeList, Freezes, HandFreeze
 from agent.health import Senses
 from agent.hooks import FreezeHook, Tellings
 from agent.layout import Layout
@@ -34,6 +37,7 @@ from agent.readiness.history import History
 from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
 from agent.reading_api import readiness_route, reading_app
+from agent.reds_api import add_reds
 from agent.remembering import Remembering
 from agent.reporting import build_report
 from agent.service.choose import choose_service
@@ -49,6 +53,7 @@ from agent.upgrade.record import Record
 from agent.upgrade.snapshots import Snapshots
 from agent.upgrading import Upgrading, own_version
 from shared.account import Account
+from shared.attesting import AttestationExport
 from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock
@@ -90,6 +95,7 @@ class Daemon:
         self._snapshots = Snapshots(Bookmarks(layout.bookmarks), str(layout.home))
         self._installer = make_installer(config, layout, self._tools)
         self._balancing = LoadBalancing(config, layout, clock, self._changes.notify)
+        self._hand = HandFreeze(layout.home, trust.name, clock, self._changes.notify)
         self._progress = ""
         self._urls: dict[str, str] = {}
 
@@ -158,7 +164,8 @@ class Daemon:
             self.report,
             self.conductor.told,
             self._fleet.releases,
-            self._discovering,
+            clears=self._clears,
+            addresses=self._discovering,
         )
         self._changes.listen(self._sync.changed)
         self._hook = FreezeHook(
@@ -170,6 +177,8 @@ class Daemon:
             self._clock,
         )
         self._changes.listen(self._hook.changed)
+        self._feed = Feed(Inbox(self._store, self._trust.name), self._clock)
+        self._changes.listen(self._feed.changed)
 
     async def _prune(self) -> None:
         await self.keeper.prune()
@@ -203,6 +212,7 @@ class Daemon:
             self._store,
             self.mesh,
             self._alarms,
+            self.freezes,
             self.monitor,
             self._changes,
             self._own,
@@ -241,6 +251,15 @@ class Daemon:
             has_list=lambda: self._sync.connected,
         )
         await self._discovering.open(self._stack)
+        self._clears = OperatorClears(
+            self._trust,
+            self._store,
+            self.mesh,
+            transport,
+            self._clock,
+            self._fleet.releases.root,
+            every_s=self._config.peers.sync_every,
+        )
         self._attestor = Attestor(
             self._trust,
             self.mesh,
@@ -250,10 +269,12 @@ class Daemon:
             self.monitor.document,
             self._fleet.releases.signed,
         )
+        self.freezes = Freezes(self._hand, self.mesh, self._trust.name)
         probes = self._config.probes
         self._alarms = Alarms(
             self.mesh,
             self._store,
+            self.freezes,
             self._clock,
             red_after_s=probes.red_after,
             unknown_after_s=probes.unknown_after,
@@ -304,6 +325,7 @@ class Daemon:
                 ("history", self._remembering.chronicle.run()),
                 ("mesh", self._peering.run()),
                 ("compare", self._comparer.run()),
+                ("clears", self._clears.run()),
                 ("roster", self._fleet.gossip.run()),
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
@@ -314,6 +336,7 @@ class Daemon:
                 ("health", self._own.health.run()),
                 ("conductor", self.conductor.run()),
                 ("freeze-hook", self._hook.run()),
+                ("consumers", self._feed.run()),
                 ("discovery", self._discovering.run(for_peers)),
             ):
                 group.create_task(work, name=name)
@@ -340,7 +363,7 @@ class Daemon:
             self._fleet.gossip,
             self._fleet.releases,
             self.published,
-            more=self._peering.liveness.operations(),
+            more={**self._peering.liveness.operations(), **self._clears.operations()},
         )
         door.add("GET", ADDRESSES, self._discovering.answer)
         self._fleet.links.open(door.answers, on_up=self._link_up, on_lost=self._peering.link_lost)
@@ -350,7 +373,7 @@ class Daemon:
             peers.port,
             server_context(self._layout.tls, require_client=True),
         )
-        readers = Server(reading_app(self), api.host, api.port)
+        readers = Server(add_reds(reading_app(self), self._feed), api.host, api.port)
         for server in (for_peers, readers):
             await server.start()
             self._stack.push_async_callback(server.stop)
@@ -363,9 +386,8 @@ class Daemon:
         return for_peers.port
 
     async def _open_socket(self) -> None:
-        runner = web.AppRunner(
-            control_app(self, readiness_route(self)), access_log=None, shutdown_timeout=2
-        )
+        app = add_reds(control_app(self, readiness_route(self)), self._feed)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         path = self._layout.socket
@@ -412,6 +434,7 @@ class Daemon:
             self._directory,
             self.monitor.document(),
             self.conductor.record,
+            freezes=self.freezes.now(),
             progress=self._progress,
             waiting=self.conductor.waiting,
             urls=self._urls,
@@ -446,6 +469,20 @@ class Daemon:
 
     async def clear(self, key: str, reason: str) -> None:
         await self.mesh.clear(key, reason)
+
+    async def attestations(self, order: str) -> AttestationExport:
+        return await self._attestor.export(order)
+
+    async def take_clear(self, envelope: bytes) -> str:
+        return await self._clears.hand_in(envelope)
+
+    async def freeze(self, who: str, why: str) -> FreezeList:
+        await self._hand.freeze(who, why)
+        return self.freezes.listing()
+
+    async def unfreeze(self, who: str, why: str) -> FreezeList:
+        await self._hand.lift(who, why)
+        return self.freezes.listing()
 
     async def change_keys(self) -> str:
         """Raises ConflictError while this node has an open red: a peer that has not heard it yet could

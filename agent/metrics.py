@@ -18,6 +18,7 @@ from typing import Final
 import psutil
 
 from agent.upgrade.phases import Phase
+from shared.freezing import By
 from shared.messages import Verdict
 from shared.readiness import CheckStatus, ReadinessDocument
 from shared.report import NodeReport
@@ -162,8 +163,14 @@ def _upgrade(report: NodeReport) -> Iterator[str]:
     yield _family("rollcall_open_reds", Kind.GAUGE, "Reds that this node holds open.", counts)
     yield _gauge(
         "rollcall_frozen",
-        "1 while a peer's red keeps this node from moving.",
-        bool(report.frozen_by),
+        "1 while a peer's red or a freeze by hand keeps this node from moving.",
+        bool(report.freezes),
+    )
+    yield _family(
+        "rollcall_freezes",
+        Kind.GAUGE,
+        "What keeps this node from moving.",
+        [({"by": by}, sum(each.by is by for each in report.freezes)) for by in By],
     )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
+from tuf.api.metadata import Root
 
 from agent.coordinator import Coordinator
 from shared.clock import Clock, wait_at_most
@@ -91,6 +92,10 @@ class Releases:
             except ExpiredError as error:
                 reason = str(error)
         return [f"no release is installed: {reason}"] if reason else []
+
+    async def root(self) -> Root:
+        """Who may sign, by the newest root that this node has verified."""
+        return (await self._do(self._client.root)).signed
 
     async def load(self) -> None:
         self._view = await self._do(self._client.view)

@@ -10,6 +10,7 @@ from agent.peers.mesh import Mesh
 from agent.trust import Trust
 from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record
+from shared.freezing import Freeze
 from shared.messages import Message
 from shared.protocol import SPOKEN
 from shared.readiness import ReadinessDocument
@@ -43,6 +44,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     document: ReadinessDocument,
     record: Record | None,
     *,
+    freezes: list[Freeze],
     progress: str,
     waiting: str,
     urls: dict[str, str],
@@ -73,6 +75,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         upgrade=None if record is None else upgrade_report(record, progress),
         waiting=waiting,
         frozen_by=[red.key for red in mesh.frozen_by()][:SHOWN_REDS],
+        freezes=freezes,
         open_reds=[_say(red) for red in mesh.open_reds()][:SHOWN_REDS],
         broadcasts=broadcasts,
         peers={name: directory.how(name) for name in trust.peer_names()},

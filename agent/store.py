@@ -16,10 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.clears import end_if_cleared
+from agent.schema import connect, raise_ids
 from shared.errors import RollcallError
 from shared.messages import Message
 from shared.report import Broadcast
-from shared.wire import MAX_INTEGER, Sha256, Wire
+from shared.wire import Sha256, Wire
 
 T = TypeVar("T")
 
@@ -32,45 +34,12 @@ class Blocked(Wire):
     at: float
 
 
-SCHEMA_VERSION = 3
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-CREATE TABLE envelopes (
-  key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, origin TEXT NOT NULL, epoch INTEGER NOT NULL,
-  sequence INTEGER NOT NULL, type TEXT NOT NULL, ref TEXT NOT NULL, raw TEXT NOT NULL,
-  at REAL NOT NULL, expires REAL, uploaded INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX envelopes_by_type ON envelopes (type, ref);
-CREATE INDEX envelopes_to_upload ON envelopes (uploaded) WHERE uploaded = 0;
-CREATE TABLE deliveries (
-  key TEXT NOT NULL, peer TEXT NOT NULL, acked_ms REAL, PRIMARY KEY (key, peer)
-) STRICT;
-CREATE TABLE floors (origin TEXT PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL) STRICT;
-CREATE TABLE blocklist (release TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
-"""
-_TO_2 = """
-CREATE TABLE dismissed (key TEXT PRIMARY KEY, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
-ALTER TABLE envelopes ADD COLUMN keyid TEXT NOT NULL DEFAULT '';
-"""
-_TO_3 = """
-CREATE TABLE history_samples (
-  series TEXT NOT NULL, at REAL NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (at, series)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE history_buckets (
-  series TEXT NOT NULL, at REAL NOT NULL, low REAL NOT NULL, mean REAL NOT NULL, high REAL NOT NULL,
-  count INTEGER NOT NULL, PRIMARY KEY (at, series)
-) STRICT, WITHOUT ROWID;
-INSERT INTO meta VALUES ('readable_from', 2) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
-"""
-"""An agent of before needs nothing of it."""
-_STEPS = {0: _SCHEMA + _TO_2 + _TO_3, 1: _TO_2 + _TO_3, 2: _TO_3}
-"""What brings a database of each version to the newest."""
-
 _CLOSED = """
 CREATE TEMP TABLE closed AS SELECT key, origin, epoch, sequence, type FROM envelopes e
 WHERE uploaded = 1 AND at < ?1 AND (type NOT IN ('red', 'clear')
   OR (type = 'red' AND EXISTS (SELECT 1 FROM envelopes c
     WHERE c.type = 'clear' AND c.ref = e.key AND c.keyid = e.keyid AND c.at < ?1))
+  OR (type = 'red' AND EXISTS (SELECT 1 FROM dismissed d WHERE d.key = e.key AND d.at < ?1))
   OR (type = 'clear' AND NOT EXISTS (SELECT 1 FROM envelopes r
     WHERE r.key = e.ref AND r.type = 'red' AND (r.at >= ?1 OR r.uploaded = 0))))
 """
@@ -129,7 +98,7 @@ class Store:
     async def open(cls, path: Path) -> Store:
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agent-db")
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+            connection = await asyncio.get_running_loop().run_in_executor(thread, connect, path)
         except sqlite3.Error as error:
             thread.shutdown(wait=False)
             raise RollcallError(
@@ -204,6 +173,7 @@ class Store:
                 " DO UPDATE SET value = MAX(CAST(value AS INTEGER) + 1, ?1) RETURNING value",
                 (int(now * 1000),),
             ).fetchone()
+            raise_ids(self._db, int(row[0]))
             return int(row[0])
 
         return await self._commit(work)
@@ -231,6 +201,8 @@ class Store:
                     message.keyid,
                 ),
             ).rowcount
+            if added and payload.body.type == "red":
+                end_if_cleared(self._db, message.key, message.raw, at)
             self._db.executemany(
                 "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
                 [(message.key, peer) for peer in peers],
@@ -282,6 +254,13 @@ class Store:
         """End a red on this node alone."""
         await self.write("INSERT OR IGNORE INTO dismissed VALUES (?, ?, ?)", key, reason, at)
 
+    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Work of several statements, committed together."""
+        return await self._commit(lambda: work(self._db))
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._do(lambda: work(self._db))
+
     async def events(self, limit: int) -> list[str]:
         rows = await self.rows(
             "SELECT raw FROM envelopes WHERE type = 'clear' ORDER BY at DESC LIMIT ?", limit
@@ -310,9 +289,13 @@ class Store:
                 found[row["key"]] = known.model_copy(update={"acked_ms": acked})
         return list(found.values())
 
-    async def attestations(self, order: str) -> list[str]:
+    async def attestations(self, order: str, *, with_claims: bool = False) -> list[str]:
+        """What peers signed about an order of this node, and on request what it had claimed before."""
         rows = await self.rows(
-            "SELECT raw FROM envelopes WHERE type = 'attestation' AND ref = ? ORDER BY at", order
+            "SELECT raw FROM envelopes WHERE (type = 'attestation' OR (? AND type = 'proven'))"
+            " AND ref = ? ORDER BY at",
+            with_claims,
+            order,
         )
         return [row["raw"] for row in rows]
 
@@ -331,6 +314,11 @@ class Store:
             db.execute("DELETE FROM deliveries WHERE key IN (SELECT key FROM closed)")
             gone = db.execute("DELETE FROM envelopes WHERE key IN (SELECT key FROM closed)")
             db.execute("DROP TABLE closed")
+            db.execute(
+                "DELETE FROM operator_clears WHERE uploaded = 1 AND at < ?"
+                " AND ref NOT IN (SELECT key FROM envelopes)",
+                (before,),
+            )
             return gone.rowcount
 
         return await self._commit(work)
@@ -392,28 +380,3 @@ def _within(raws: list[str], limit: int) -> list[str]:
             break
         kept.append(raw)
     return kept
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, check_same_thread=False, timeout=10)
-    db.row_factory = sqlite3.Row
-    path.chmod(0o600)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA fullfsync = 1")
-    db.execute("PRAGMA checkpoint_fullfsync = 1")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION and _readable_from(db) > SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
-    if version in _STEPS:
-        db.executescript(
-            f"BEGIN; {_STEPS[version]} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
-    return db
-
-
-def _readable_from(db: sqlite3.Connection) -> int:
-    """The oldest schema whose agent can use a database of a newer one: a step that only adds what an older
-    agent may leave out says so in `meta`. A new agent that fails leaves its database to the old one."""
-    row = db.execute("SELECT value FROM meta WHERE key = 'readable_from'").fetchone()
-    return MAX_INTEGER if row is None else int(row[0])

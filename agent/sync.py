@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from agent.clearing import Offered
 from agent.coordinator import Coordinator
 from agent.store import Store
 from agent.trust import Trust
@@ -44,6 +45,13 @@ class AddressBook(Protocol):
     def take_list(self, heard: NodeAddresses) -> None: ...
 
 
+class Clears(Protocol):
+    """Who believes operators' clears, and has some to hand on."""
+
+    async def offer(self) -> Offered: ...
+    async def answered(self, offered: Offered, stored: list[str], clears: list[str]) -> None: ...
+
+
 class Sync:
     """`report` builds what to say; `on_target` is told the pending upgrade after every answer, and
     `repository` how much operators have published.
@@ -52,7 +60,7 @@ class Sync:
     again from the next answer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that is told or heard in one exchange
         self,
         coordinator: Coordinator,
         trust: Trust,
@@ -61,6 +69,8 @@ class Sync:
         report: Callable[[], Awaitable[NodeReport]],
         on_target: Callable[[Target | None], None],
         repository: Repository,
+        *,
+        clears: Clears,
         addresses: AddressBook | None = None,
     ) -> None:
         self._coordinator, self._trust, self._store = coordinator, trust, store
@@ -68,6 +78,7 @@ class Sync:
         self._generation = 0
         self._repository, self._number = repository, 0
         self._addresses = addresses
+        self._clears = clears
         self._holds: str | None = None
         self._news = asyncio.Event()
         self.connected = False
@@ -110,6 +121,7 @@ class Sync:
             await self._clock.sleep(BATCH_S)
 
     async def _exchange(self, wait_s: float) -> None:
+        offered = await self._clears.offer()
         request = SyncRequest(
             report=await self._report(),
             holds=self._holds,
@@ -118,8 +130,12 @@ class Sync:
             repository=self._number,
             messages=await self._store.to_upload(),
             addresses=None if self._addresses is None else self._addresses.heard_list,
+            open_reds=offered.open_reds,
+            clears=offered.clears,
         )
-        await self._apply(await self._coordinator.sync(request))
+        answer = await self._coordinator.sync(request)
+        await self._clears.answered(offered, answer.stored, answer.clears)
+        await self._apply(answer)
 
     async def _apply(self, answer: SyncAnswer) -> None:
         if not self.connected:

@@ -76,14 +76,15 @@ class Trust:
         return True
 
     async def accept_fleet(self, document: FleetDocument) -> bool:
-        """True when it is newer and now in force. Operators signed it: the caller has checked that.
+        """True when it is newer and now in force, or says what an older agent of this node has left out. Operators
+        signed it: the caller has checked that.
 
         Raises UntrustedError for another fleet's.
         """
         if document.fleet != self.fleet.fleet:
             raise UntrustedError("this fleet document belongs to another fleet")
         async with self._moving:
-            if document.version <= self.fleet.version:
+            if document.version < self.fleet.version or document == self.fleet:
                 return False
             await asyncio.to_thread(self._keep_fleet, document)
             self.fleet = document

@@ -14,6 +14,7 @@ from agent.changes import Changes
 from agent.conductor import Conductor
 from agent.config import OwnConfig
 from agent.environments import Environments, base_python, launched_version
+from agent.freezes import Freezes
 from agent.health import Health, Senses, is_serving
 from agent.layout import Layout
 from agent.peers.mesh import Mesh
@@ -68,6 +69,7 @@ class Upgrading:
         store: Store,
         mesh: Mesh,
         alarms: Alarms,
+        freezes: Freezes,
         monitor: Monitor,
         changes: Changes,
         own: OwnVersion,
@@ -83,4 +85,6 @@ class Upgrading:
             Keeping(limits.keep_bookmarks, limits.keep_bookmark_days),
         )
         self.outlook = Outlook(layout, deps.config.gateway, deps.snapshots, deps.clock, changes)
-        self.conductor = Conductor(deps, journal, mesh, alarms, monitor, changes, own.upgrade)
+        self.conductor = Conductor(
+            deps, journal, mesh, alarms, freezes, monitor, changes, own.upgrade
+        )

@@ -288,6 +288,8 @@ class Change:
     remove: tuple[str, ...] = ()
     threshold: int | None = None
     overlap: bool = True
+    witnesses: tuple[str, ...] | None = None
+    """Whose green is the quorum; as before when None, every live peer when empty."""
 
 
 def change(published: Published, coordinator: CoordinatorKeys, asked: Change, now: float) -> Bundle:
@@ -302,7 +304,7 @@ def change(published: Published, coordinator: CoordinatorKeys, asked: Change, no
     operators = [each for name, each in known.items() if name not in asked.remove] + list(asked.add)
     _check_names(operators)
     following = coordinator.next or coordinator
-    fleet = _fleet_after(published.fleet, following, overlap=asked.overlap)
+    fleet = _fleet_after(published.fleet, following, asked)
     drafted = new_root(
         operators,
         asked.threshold or root.roles["root"].threshold,
@@ -316,13 +318,18 @@ def change(published: Published, coordinator: CoordinatorKeys, asked: Change, no
 
 
 def _fleet_after(
-    fleet: FleetDocument, coordinator: CoordinatorKeys, *, overlap: bool
+    fleet: FleetDocument, coordinator: CoordinatorKeys, asked: Change
 ) -> FleetDocument:
     authorities = [coordinator.authority]
-    if overlap:
+    witnesses = fleet.witnesses if asked.witnesses is None else list(asked.witnesses)
+    if asked.overlap:
         authorities += [pem for pem in fleet.authorities if pem.strip() != authorities[0].strip()]
     wanted = fleet.model_copy(
-        update={"authorities": authorities[:4], "roster_key": coordinator.roster_key}
+        update={
+            "authorities": authorities[:4],
+            "roster_key": coordinator.roster_key,
+            "witnesses": witnesses,
+        }
     )
     return wanted if wanted == fleet else wanted.model_copy(update={"version": fleet.version + 1})
 

@@ -8,6 +8,7 @@ import structlog
 
 from coordinator.home import KeyRing
 from coordinator.notifier import Notifier
+from coordinator.reds import Reds, red_views
 from coordinator.repository import Repository
 from coordinator.rollout.decide import Fleet
 from coordinator.store.nodes import NodeQueries, StoredNode
@@ -16,15 +17,13 @@ from shared.canonical import canonical_json, sha256_hex
 from shared.clock import Clock
 from shared.errors import BadInputError, UntrustedError
 from shared.messages import (
-    Ack,
     Attestation,
-    Clear,
     Message,
-    Red,
     Verdict,
     open_message,
     read_message,
 )
+from shared.operatorclear import open_clear
 from shared.report import MAX_LISTED, NodeAddresses, NodeReport
 from shared.rollout import FleetView, NodeView, RedView
 from shared.roster import Roster, sign_roster
@@ -47,6 +46,7 @@ class FleetState:
         self._queries, self._nodes, self._notifier, self._clock = queries, nodes, notifier, clock
         self._ring, self._repository = ring, repository
         self._joining = asyncio.Lock()
+        self.known_reds = Reds(queries, clock)
         self.roster = Roster(fleet=ring.current.fleet, epoch=0, issued=0, nodes=[])
         self.roster_raw = ""
         self._addresses: dict[str, list[str]] = {}
@@ -109,12 +109,28 @@ class FleetState:
         self._notifier.notify()
         return [sha256_hex(raw.encode()) for raw in raws]
 
+    async def hear_clears(self, node: str, raws: list[str]) -> list[str]:
+        """Operators' clears that a node has and hands on. Returns the hashes of what came; one that does not verify
+        is named too, as in `hear`."""
+        root, fleet = self._repository.root, self._repository.fleet
+        for raw in raws:
+            if root is None or fleet is None:
+                break
+            try:
+                clear = await asyncio.to_thread(open_clear, raw.encode(), root.signed, fleet.fleet)
+                await self.known_reds.keep(clear, raw)
+            except (UntrustedError, BadInputError) as error:
+                log.warning("an operator's clear was refused", node=node, reason=str(error))
+        return [sha256_hex(raw.encode()) for raw in raws]
+
     async def fleet(self) -> Fleet:
         nodes = await self._nodes.nodes()
         attested = await self._attested(nodes)
         now = self._clock.now()
         views = {node.name: _view(node, attested.get(node.name, []), now) for node in nodes}
-        return Fleet(views, await self.reds())
+        signed = self._repository.fleet
+        witnesses = () if signed is None else tuple(signed.witnesses)
+        return Fleet(views, await self.reds(), witnesses)
 
     async def view(self) -> FleetView:
         """Without trends: whoever watches all nodes draws none, and is sent everything at each change."""
@@ -129,22 +145,9 @@ class FleetState:
         )
 
     async def reds(self) -> list[RedView]:
-        """Reds in the order they came, with who holds them and whether they are over."""
-        opened: list[Message] = []
-        cleared: set[str] = set()
-        acked: dict[str, set[str]] = {}
-        for message in await self._open("red", "clear", "ack"):
-            body = message.payload.body
-            match body:
-                case Red():
-                    opened.append(message)
-                case Clear() if body.ref.startswith(f"{message.payload.origin}:"):
-                    cleared.add(body.ref)
-                case Ack():
-                    acked.setdefault(body.ref, set()).add(message.payload.origin)
-                case _:
-                    pass
-        return [_red_view(red, cleared, acked.get(red.key, set())) for red in opened]
+        """Of live nodes, in the order they came."""
+        found = await self._open("red", "clear", "ack")
+        return red_views(found, await self.known_reds.ended_by_operators())
 
     async def _open(self, *types: str) -> list[Message]:
         """Of the nodes that are in the roster now: who was revoked has no say here any more, and a red
@@ -178,21 +181,6 @@ class FleetState:
         return {name: sorted(peers) for name, peers in signed.items()}
 
 
-def _red_view(red: Message, cleared: set[str], acked: set[str]) -> RedView:
-    body = red.payload.body
-    if not isinstance(body, Red):
-        raise BadInputError("not a red")
-    return RedView(
-        key=red.key,
-        origin=red.payload.origin,
-        kind=body.kind,
-        reason=body.reason,
-        issued=red.payload.issued,
-        open=red.key not in cleared,
-        acked_by=sorted(acked),
-    )
-
-
 def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
     view = NodeView(
         name=node.name, role=node.role, site=node.site, joined=node.joined, heard=node.heard
@@ -216,6 +204,7 @@ def _view(node: StoredNode, attested_by: list[str], now: float) -> NodeView:
             "upgrade": report.upgrade,
             "waiting": report.waiting,
             "frozen_by": report.frozen_by,
+            "freezes": report.freezes,
             "peers": report.peers,
             "away": report.away,
             "urls": report.urls,

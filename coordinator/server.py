@@ -19,6 +19,7 @@ from coordinator.api.cluster import ClusterApi
 from coordinator.api.joining import Joining
 from coordinator.api.operators import OperatorsApi
 from coordinator.api.recorder import Recorder
+from coordinator.api.reds import RedsApi
 from coordinator.api.releases import ReleasesApi
 from coordinator.api.rollouts import RolloutsApi
 from coordinator.api.routes import Gate, Resource
@@ -103,6 +104,7 @@ class Coordinator:
             SyncApi(self._fleet, self._engine, self._repository, self._notifier),
             releases,
             RolloutsApi(queries, self._fleet, self._engine, releases, self._notifier),
+            RedsApi(self._fleet.known_reds, self._fleet, self._repository, self._notifier),
             OperatorsApi(operators, clock),
             AlertsApi(self._repository, self._fleet),
             AuditApi(audit, recorder),

@@ -21,6 +21,7 @@ MAX_ENVELOPE_BYTES = 512 << 10
 JOIN = "application/vnd.rollcall.join+json"
 RENEWAL = "application/vnd.rollcall.renewal+json"
 ROSTER = "application/vnd.rollcall.roster+json"
+OPERATOR_CLEAR = "application/vnd.rollcall.operator-clear+json"
 MESSAGE = "application/vnd.rollcall.message+json"
 
 
@@ -94,6 +95,45 @@ def open_envelope(
     except VerificationError as error:
         raise BadSignatureError("the signature does not match the content") from error
     return Opened(envelope.payload, next(iter(accepted)))
+
+
+class TooFewError(UntrustedError):
+    """Fewer have signed than must."""
+
+    code = "too-few"
+
+
+def add_signature(raw: bytes, key: SigningKey, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> bytes:
+    """The same envelope with one signature more."""
+    envelope = _read(raw, max_bytes)
+    envelope.sign(key.signer)
+    return canonical_json(envelope.to_dict())
+
+
+def open_threshold(
+    raw: bytes,
+    payload_type: str,
+    keys: Iterable[Key],
+    threshold: int,
+    *,
+    max_bytes: int = MAX_ENVELOPE_BYTES,
+) -> bytes:
+    """The payload, once `threshold` different keys of these have signed it.
+
+    Raises BadInputError when `raw` is not an envelope, and UntrustedError: TooFewError, or for another type.
+    """
+    envelope = _read(raw, max_bytes)
+    if envelope.payload_type != payload_type:
+        raise UntrustedError(f"an envelope of type {envelope.payload_type!r}, not {payload_type!r}")
+    named = [key for key in keys if key.keyid in envelope.signatures]
+    reason = f"{threshold} of the keys that are trusted here must sign, and "
+    if len({str(key.keyval) for key in named}) < threshold:
+        raise TooFewError(f"{reason}{len(named)} are named")
+    try:
+        envelope.verify(named, threshold=threshold)
+    except VerificationError as error:
+        raise TooFewError(f"{reason}not so many signatures fit the content") from error
+    return envelope.payload
 
 
 def _read(raw: bytes, max_bytes: int) -> Envelope:

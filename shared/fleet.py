@@ -14,6 +14,7 @@ from shared.errors import BadInputError, UntrustedError
 from shared.keys import PublicKey, SigningKey
 from shared.wire import MAX_INTEGER, NodeName, Reason, Sha256, Wire
 
+MAX_WITNESSES = 32
 TOKEN_PREFIX = "rollcall1."  # noqa: S105 - what every token begins with
 
 Pem = Annotated[str, StringConstraints(max_length=8192)]
@@ -33,6 +34,9 @@ class FleetDocument(Wire):
     version: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     authorities: Annotated[list[Pem], Field(min_length=1, max_length=4)]
     roster_key: PublicKey
+    witnesses: Annotated[list[NodeName], Field(max_length=MAX_WITNESSES)] = []
+    """The nodes whose green is the quorum of every attestation; empty means every live peer. Operators sign it: a
+    role in the roster would let the coordinator choose its own witnesses."""
 
     @property
     def bundle(self) -> bytes:

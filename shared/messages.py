@@ -189,7 +189,7 @@ class _Written(Wire):
     newest: Number | None = None
 
 
-def _check_protocol(payload: bytes, origin: str, speaks: ProtocolRange) -> None:
+def check_protocol(payload: bytes, origin: str, speaks: ProtocolRange) -> None:
     """Before the body is looked at, whose type may be one that this reader has never heard of."""
     written = _Written.from_bytes(payload)
     span = ProtocolRange.from_value(
@@ -212,7 +212,7 @@ def open_message(raw: bytes, roster: Roster, speaks: ProtocolRange = SPOKEN) -> 
     node = known[opened.keyid]
     if node.revoked:
         raise RevokedError(f"{node.name!r} was revoked")
-    _check_protocol(opened.payload, node.name, speaks)
+    check_protocol(opened.payload, node.name, speaks)
     payload = Payload.from_bytes(opened.payload)
     if payload.fleet != roster.fleet:
         raise WrongFleetError("a message of another fleet")

@@ -6,10 +6,15 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from shared.freezing import MAX_FREEZES, Freeze
 from shared.messages import Verdict
 from shared.protocol import ProtocolRange
 from shared.versions import VERSION_WORD
-from shared.wire import NodeName, Order, Reason, Sha256, Wire
+from shared.wire import NodeName, Order, Reason, RedKey, Sha256, Wire
+
+MAX_ASKED_REDS = 128
+"""Open reds for which clears are asked at once; the first of them freeze as well as all."""
+MAX_CLEARS = 16
 
 VersionWord = Annotated[str, StringConstraints(pattern=VERSION_WORD)]
 """A version as somebody's software calls itself: of our own form, or of another that is harmless."""
@@ -149,6 +154,8 @@ class NodeReport(Wire):
     upgrade: UpgradeReport | None = None
     waiting: Reason = ""
     frozen_by: list[str] = []
+    freezes: Annotated[list[Freeze], Field(max_length=MAX_FREEZES)] = []
+    """Peers' reds again, and a freeze by hand: with what lifts each."""
     open_reds: list[str] = []
     broadcasts: Annotated[list[Broadcast], Field(max_length=64)] = []
     peers: dict[NodeName, str] = {}
@@ -199,6 +206,10 @@ class SyncRequest(Wire):
     """Signed envelopes that the coordinator may not have yet."""
     addresses: Annotated[str, StringConstraints(max_length=64)] | None = None
     """The last `NodeAddresses.tag` that it heard, empty for none; None from an agent that wants no addresses."""
+    open_reds: Annotated[list[RedKey], Field(max_length=MAX_ASKED_REDS)] = []
+    """For which the agent wants to know of operators' clears."""
+    clears: Annotated[list[str], Field(max_length=MAX_CLEARS)] = []
+    """Operators' clears that the coordinator may not have yet."""
 
 
 class NodeAddresses(Wire):
@@ -218,3 +229,5 @@ class SyncAnswer(Wire):
     """Hashes of the messages that are now durable at the coordinator."""
     addresses: NodeAddresses | None = None
     """Only when they are others than the agent has heard."""
+    clears: Annotated[list[str], Field(max_length=MAX_CLEARS)] = []
+    """Operators' clears of the reds that the agent holds open."""

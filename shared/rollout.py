@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from shared.freezing import Freeze
 from shared.messages import Verdict
 from shared.protocol import ProtocolRange
 from shared.report import Absence, Broadcast, Standing, Trend, UpgradeReport, WayBack
@@ -102,6 +103,7 @@ class NodeView(Wire):
     upgrade: UpgradeReport | None = None
     waiting: Reason = ""
     frozen_by: list[str] = []
+    freezes: list[Freeze] = []
     peers: dict[NodeName, str] = {}
     away: dict[NodeName, Absence] = {}
     """Which of its peers are not there, as this node says."""
@@ -116,6 +118,11 @@ class NodeView(Wire):
     """Peers whose signed green of this node's last order the coordinator has checked itself."""
 
 
+class RedEnd(StrEnum):
+    ORIGIN = "origin"
+    OPERATOR = "operator"
+
+
 class RedView(Wire):
     key: str
     origin: NodeName
@@ -123,6 +130,7 @@ class RedView(Wire):
     reason: Reason
     issued: float
     open: bool
+    ended_by: RedEnd | None = None
     acked_by: list[NodeName]
 
 

@@ -18,6 +18,10 @@ Order = Annotated[
     str, StringConstraints(pattern=r"^[0-9a-f]{8}:[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
 ]
 """Rollout and node, such as `a81b21d0:canary`."""
+RedKey = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?:[0-9]{1,16}:[0-9]{1,16}$")
+]
+"""Origin, boot epoch and sequence of a message, such as `canary:1795213777346:2`."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Reason = Annotated[str, StringConstraints(max_length=2000)]
 

@@ -17,7 +17,7 @@ PROG = "rollcall-agent"
 def make_app() -> typer.Typer:
     import typer
 
-    from agent.cli import adopt, back, hosting, logs, node, peers, top
+    from agent.cli import adopt, back, freezing, hosting, logs, node, peers, reds, top
     from agent.cli.options import show_version
 
     app = typer.Typer(
@@ -26,7 +26,7 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(show_version)
-    for commands in (node, top, logs, peers, back, adopt, hosting):
+    for commands in (node, top, logs, peers, reds, freezing, back, adopt, hosting):
         app.add_typer(commands.app)
     return app
 

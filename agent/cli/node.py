@@ -106,36 +106,6 @@ def readiness(
         raise typer.Exit(1)
 
 
-@app.command()
-def reds(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """List the open reds that this node holds, its own and its peers'."""
-    report = NodeReport.from_bytes(ask_agent(home, "GET", "/v1/status"))
-    if as_json:
-        print_json({"node": report.node, "open": report.open_reds, "frozen_by": report.frozen_by})
-    elif not report.open_reds:
-        say("no open reds")
-    else:
-        sys.stdout.write("".join(f"{red}\n" for red in report.open_reds))
-
-
-@app.command()
-def clear(
-    key: Annotated[str, typer.Argument(help="The red's key, as `rollcall-agent reds` shows it.")],
-    reason: Annotated[str, typer.Option(help="Why it is over; told to the peers.")],
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """End one of this node's own reds, and with it the freeze of its peers; or, here alone, the red of
-    a node that was revoked."""
-    from shared.canonical import canonical_json
-
-    ask_agent(home, "POST", "/v1/clear", canonical_json({"key": key, "reason": reason}))
-    if as_json:
-        print_json({"cleared": key})
-    else:
-        say(f"{key} is cleared")
-
-
 @app.command("rotate-keys")
 def rotate_keys(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Give this node a new message key and a new certificate. Needs the coordinator."""

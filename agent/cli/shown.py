@@ -59,6 +59,7 @@ def describe(report: NodeReport) -> list[str]:
         lines += [f"            {line}" for line in _way_back(report.upgrade)]
     if report.waiting:
         lines.append(f"  waits     {report.waiting}")
+    lines += [f"  stays     {freeze.words}" for freeze in report.freezes]
     lines += [f"  {line}" for line in describe_trends(report.trends)]
     lines += [f"  alert     {alert}" for alert in report.alerts]
     lines += [f"  red       {red}" for red in report.open_reds]

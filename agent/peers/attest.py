@@ -14,10 +14,18 @@ from agent.peers.mesh import Mesh
 from agent.peers.transport import Transport
 from agent.store import Store
 from agent.trust import Trust
+from shared.attesting import AttestationExport, judge, quorum, tally
 from shared.clock import Clock, wait_at_most
 from shared.comparing import mismatch
-from shared.errors import RollcallError, UntrustedError
-from shared.messages import Attestation, Message, Proven, Verdict, open_message
+from shared.errors import NotFoundError, RollcallError, UntrustedError
+from shared.messages import (
+    Attestation,
+    Message,
+    Proven,
+    Verdict,
+    open_message,
+    read_message,
+)
 from shared.readiness import ReadinessDocument
 from shared.release import Release
 from shared.wire import short
@@ -143,7 +151,7 @@ class Attestor:
     async def collect(
         self, order: str, release: Release, ready_probe_sha256: str, timeout_s: float
     ) -> list[str]:
-        """Ask every peer, and return their names once all of them signed green.
+        """Ask the quorum, and return its names once all of them signed green.
 
         Raises UntrustedError that names who did not, and what they saw.
         """
@@ -151,10 +159,10 @@ class Attestor:
         while True:
             missing = await self._ask_once(order, release, ready_probe_sha256, deadline)
             if not missing:
-                return sorted(self._trust.peer_names())
+                return self._quorum()
             if self._clock.monotonic() >= deadline:
                 said = "; ".join(f"{peer}: {reason}" for peer, reason in sorted(missing.items()))
-                raise UntrustedError(short(f"not attested by every peer ({said})"))
+                raise UntrustedError(short(f"not attested by the whole quorum ({said})"))
 
     async def _ask_once(
         self, order: str, release: Release, ready_probe_sha256: str, deadline: float
@@ -167,32 +175,54 @@ class Attestor:
             ready_probe_sha256=ready_probe_sha256,
             nonce=secrets.token_hex(32),
         )
-        if missing := await self._missing(claim, release):
-            await self._mesh.broadcast(claim, expires_in_s=left)
+        if missing := await self._missing(claim):
+            live = set(self._trust.peer_names())
+            asked = [name for name in self._quorum() if name in live]
+            await self._mesh.send_to(asked, claim, expires_in_s=left)
             ends = self._clock.monotonic() + left
             while missing and self._clock.monotonic() < ends:
                 self._arrived.clear()
                 await wait_at_most(self._arrived, 1.0)
-                missing = await self._missing(claim, release)
+                missing = await self._missing(claim)
         return missing
 
-    async def _missing(self, claim: Proven, release: Release) -> dict[str, str]:
-        missing = dict.fromkeys(self._trust.peer_names(), "no answer")
+    async def _missing(self, claim: Proven) -> dict[str, str]:
+        said = []
         for raw in await self._store.attestations(claim.order):
             try:
                 message = open_message(raw.encode(), self._trust.roster)
             except UntrustedError:
                 continue  # of a peer that was revoked, or changed its key, since
-            body = message.payload.body
-            if not isinstance(body, Attestation) or body.subject != self._trust.name:
-                continue
-            attester = message.payload.origin
-            fits = body.release == release.id and body.nonce == claim.nonce
-            if attester not in missing or not fits:
-                continue
-            if body.verdict is Verdict.GREEN:
-                if body.ready_probe_sha256 == claim.ready_probe_sha256:
-                    del missing[attester]
-            else:
-                missing[attester] = body.reason or str(body.verdict)
-        return missing
+            if isinstance(message.payload.body, Attestation):
+                said.append((message.payload.origin, message.payload.body))
+        return tally(self._trust.name, claim, said, self._quorum(), self._trust.peer_names())
+
+    def _quorum(self) -> list[str]:
+        return quorum(self._trust.name, self._trust.peer_names(), self._trust.fleet.witnesses)
+
+    async def export(self, order: str) -> AttestationExport:
+        """What was signed about one order of this node, for whoever wants to judge it himself.
+
+        Raises NotFoundError for an order in which this node has claimed nothing.
+        """
+        messages = await self._store.attestations(order, with_claims=True)
+        claims = [
+            body
+            for raw in messages
+            if isinstance(body := read_message(raw.encode()).payload.body, Proven)
+        ]
+        if not claims:
+            raise NotFoundError(
+                f"this node has asked nobody to attest {order[:64]!r}",
+                remedy="see its last order with: rollcall-agent status --json",
+            )
+        trust, release = self._trust, claims[-1].release
+        judged = judge(trust.roster_raw, trust.fleet, order, release, messages)
+        return AttestationExport(
+            order=order,
+            release=release,
+            fleet=trust.fleet,
+            roster=trust.roster_raw.decode(),
+            messages=messages,
+            judgement=judged,
+        )

@@ -2,7 +2,7 @@
 
 One message or one ack in each, as its DSSE envelope stands; nothing is believed but the signature. Where packets
 are lost, a stream makes everything behind the loss wait for TCP's timer; a datagram is simply sent again
-(docs/decisions/0018). What does not fit one packet, and whoever does not answer here, gets it over the kept
+(docs/decisions/0021). What does not fit one packet, and whoever does not answer here, gets it over the kept
 connection.
 """
 

@@ -102,6 +102,11 @@ class Mesh:
     async def send(self, peer: str, body: Body, *, expires_in_s: float | None = None) -> Message:
         return await self._send(body, [peer], expires_in_s)
 
+    async def send_to(
+        self, peers: list[str], body: Body, *, expires_in_s: float | None = None
+    ) -> Message:
+        return await self._send(body, peers, expires_in_s)
+
     async def clear(self, key: str, reason: str) -> None:
         """End one of this node's own reds for all, or, for this node alone, a red whose key the roster
         does not name any more: of a node that was revoked or installed anew. Nobody else is left to
@@ -119,9 +124,15 @@ class Mesh:
             return
         if self._trust.signs(origin, signer):
             raise ConflictError(
-                f"{key} is a red of {origin}", remedy=f"clear it there, on {origin}"
+                f"{key} is a red of {origin}",
+                remedy=f"clear it there, on {origin}; or as an operator, for all nodes:"
+                f" rollcall red clear {key}",
             )
         await self._store.dismiss(key, reason, self._clock.now())
+        self.ended(key)
+
+    def ended(self, key: str) -> None:
+        """A red is over here by what somebody else than its origin has said."""
         self._open.pop(key, None)
         self._on_change()
 

@@ -61,18 +61,19 @@ def admit(
     target: Target | None,
     current: str | None,
     record: Record | None,
-    peer_reds: list[str],
+    freezes: list[str],
     own_reds: list[str],
 ) -> Start | Wait | Nothing:
-    """Whether the pending upgrade may begin now. An order is taken once, whatever came of it (P8)."""
+    """Whether the pending upgrade may begin now. An order is taken once, whatever came of it (P8). `freezes`
+    says what keeps the node as it is, a sentence each."""
     if target is None or target.release == current:
         return Nothing()
     if record is not None and not record.over:
         return Nothing()
     if record is not None and record.target.order == target.order:
         return Nothing()
-    if peer_reds:
-        return Wait(f"frozen by {', '.join(peer_reds)}")
+    if freezes:
+        return Wait("; ".join(freezes))
     if own_reds:
         return Wait(f"this node is red: {', '.join(own_reds)}")
     return Start(target)

@@ -27,7 +27,8 @@ class SyncApi(Resource):
         name, asked = call.caller.who, call.wire(SyncRequest)
         if asked.report.node != name:
             raise UntrustedError(f"{name!r} reported in the name of {asked.report.node!r}")
-        stored = await self._fleet.hear(asked.report, asked.messages)
+        stored = await self._fleet.hear_clears(name, asked.clears)
+        stored += await self._fleet.hear(asked.report, asked.messages)
         target = await self._wait_for_news(name, asked)
         if name not in {node.name for node in self._fleet.roster.live()}:
             raise UntrustedError(f"{name!r} was revoked")
@@ -39,6 +40,7 @@ class SyncApi(Resource):
             repository=self._repository.number,
             stored=stored,
             addresses=self._addresses(asked),
+            clears=await self._fleet.known_reds.clears(asked.open_reds),
         )
 
     def _addresses(self, asked: SyncRequest) -> NodeAddresses | None:
@@ -52,7 +54,7 @@ class SyncApi(Resource):
         """Every report of any node is news to somebody; here only this node's target, the roster and
         what operators publish count, so that nodes are not woken for each other's heartbeats."""
         target = await self._engine.target_of(name)
-        seen = self._notifier.generation
+        seen, cleared = self._notifier.generation, self._fleet.known_reds.number
         loop = asyncio.get_running_loop()
         ends = loop.time() + min(asked.wait_s, LONGEST_WAIT_S)
         while _held(target) == asked.holds and not self._has_news(asked):
@@ -61,6 +63,8 @@ class SyncApi(Resource):
                 break
             seen = await self._notifier.wait_beyond(seen, left)
             target = await self._engine.target_of(name)
+            if asked.open_reds and self._fleet.known_reds.number != cleared:
+                break
         return target
 
     def _has_news(self, asked: SyncRequest) -> bool:

@@ -12,6 +12,7 @@ from coordinator.api.cluster import ClusterApi
 from coordinator.api.joining import Joining
 from coordinator.api.openapi import describe
 from coordinator.api.operators import OperatorsApi
+from coordinator.api.reds import RedsApi
 from coordinator.api.releases import ReleasesApi
 from coordinator.api.rollouts import RolloutsApi
 from coordinator.api.routes import Resource
@@ -26,6 +27,7 @@ RESOURCES: tuple[type[Resource], ...] = (
     SyncApi,
     ReleasesApi,
     RolloutsApi,
+    RedsApi,
     OperatorsApi,
     AlertsApi,
     AuditApi,

@@ -11,6 +11,7 @@ from coordinator.cli import (
     node,
     operator,
     readiness,
+    red,
     release,
     rollout,
     serve,
@@ -29,6 +30,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(release.app, name="release")
 app.add_typer(target.app, name="target")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(red.app, name="red")
 app.add_typer(readiness.app, name="readiness")
 app.add_typer(operator.app, name="operator")
 app.add_typer(audit.app, name="audit")

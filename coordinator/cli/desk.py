@@ -204,6 +204,10 @@ class Desk:
         """The operator's root and targets key, opened."""
         return self._open("root"), self._open("targets")
 
+    def targets_key(self) -> SigningKey:
+        """The one that signs what nodes take, without the one that says who may sign."""
+        return self._open("targets")
+
     def sign(self, bundle: Bundle, published: Published | None) -> None:
         bundle.sign(*self.keys(), None if published is None else published.root.signed)
 

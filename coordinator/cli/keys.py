@@ -24,9 +24,11 @@ from coordinator.cli.desk import (
     sign_and_tell,
 )
 from shared.errors import ConflictError, UntrustedError, UsageError
+from shared.fleet import MAX_WITNESSES
 from shared.keys import OperatorKeys, load_operator_keys
 from shared.metadata import fingerprint, operators_of
 from shared.terminal import print_json, say
+from shared.wire import is_node_name
 
 app = typer.Typer(help="Operators' keys, and who may sign.", no_args_is_help=True)
 
@@ -182,6 +184,43 @@ def renew(
 
 
 @app.command()
+def witnesses(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="The nodes that must see each upgraded node green.")
+    ] = None,
+    everyone: Annotated[
+        bool, typer.Option("--everyone", help="Every live peer again, as in a new fleet.")
+    ] = False,
+    name: NameOption = None,
+    folder: FolderOption = DEFAULT_KEYS,
+    passphrase_file: PassphraseOption = None,
+    out: OutOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Name the nodes whose green is the quorum of an attestation, instead of every live peer.
+
+    Signed into the fleet document: the coordinator cannot change them. One that is away keeps every node from
+    being attested, so name as few as you trust and at least two.
+    """
+    chosen = names or []
+    if bool(chosen) == everyone:
+        raise UsageError("name the witnesses, or say --everyone")
+    for each in chosen:
+        if not is_node_name(each):
+            raise UsageError(f"{each!r} is no node's name")
+    if len(set(chosen)) == 1 or len(set(chosen)) > MAX_WITNESSES:
+        raise UsageError(f"there are 2 to {MAX_WITNESSES} witnesses, or every live peer")
+    client, desk = Client(config), Desk(folder, name, passphrase_file)
+    published = desk.published(client)
+    keys = desk.coordinator(client).model_copy(update={"next": None})
+    asked = Change(witnesses=tuple(sorted(set(chosen))))
+    bundle = change(published, keys, asked, time.time())
+    _finish(desk, client, bundle, out or _folder_of(bundle), yes=yes, as_json=as_json)
+
+
+@app.command()
 def trust(
     sha256: Annotated[
         str | None, typer.Option(help="The fingerprint, as another operator reads it to you.")
@@ -225,6 +264,7 @@ def show(
         "targets_expires": targets.expires.timestamp(),
         "fleet_document": published.fleet.version,
         "authorities": len(published.fleet.authorities),
+        "witnesses": published.fleet.witnesses,
     }
     if as_json:
         print_json(value)
@@ -235,6 +275,8 @@ def show(
     )
     say(f"targets {targets.version} until {targets.expires:%Y-%m-%d}")
     say(f"fleet document {published.fleet.version}, {value['authorities']} TLS authority in force")
+    named = ", ".join(published.fleet.witnesses) or "every live peer"
+    say(f"  an upgraded node must be seen green by {named}")
 
 
 def _folder_of(bundle: Bundle) -> Path:

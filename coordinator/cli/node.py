@@ -40,7 +40,10 @@ def list_nodes(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fals
             node.version_running or "-",
             "never" if node.age_s is None else f"{node.age_s:.0f} s ago",
             _days_left(node),
-            node.waiting or node.reason or "; ".join(node.alerts),
+            node.waiting
+            or "; ".join(freeze.words for freeze in node.freezes)
+            or node.reason
+            or "; ".join(node.alerts),
         ]
         for node in nodes
     ]

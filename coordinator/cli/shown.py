@@ -9,6 +9,7 @@ from typing import Any
 from tuf.api.metadata import Root
 
 from coordinator.ceremony import Bundle, Published
+from shared.fleet import FleetDocument
 from shared.keys import OperatorKeys
 from shared.metadata import FLEET, name_of, online_key, operators_of
 from shared.release import ReleaseManifest
@@ -64,11 +65,17 @@ def _targets(bundle: Bundle, published: Published | None) -> list[str]:
 
 def _entry(verb: str, path: str, bundle: Bundle) -> list[str]:
     if path == FLEET:
-        return [f"  {verb} the fleet document (authorities and roster key)"]
+        return [f"  {verb} the fleet document (authorities and roster key)", _witnesses(bundle)]
     for manifest in bundle.manifests():
         if manifest.name == name_of(path):
             return [f"  {verb} release {manifest.name}", *_release(manifest)]
     return [f"  {verb} {name_of(path)}, which is not in this bundle"]
+
+
+def _witnesses(bundle: Bundle) -> str:
+    raw = bundle.files.get(FLEET)
+    named = [] if raw is None else FleetDocument.from_bytes(raw).witnesses
+    return f"    whose green is the quorum: {', '.join(named) or 'every live peer'}"
 
 
 def _release(manifest: ReleaseManifest) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from shared.attesting import quorum
+from shared.freezing import By
 from shared.messages import Verdict
 from shared.report import Absence
 from shared.rollout import (
@@ -30,6 +32,8 @@ class Fleet:
 
     nodes: Mapping[str, NodeView]
     reds: list[RedView]
+    witnesses: tuple[str, ...] = ()
+    """By the fleet document; without any, every node is one."""
 
     def open_reds(self) -> list[RedView]:
         return [red for red in self.reds if red.open]
@@ -108,13 +112,15 @@ def _missing(node: RolloutNode, rollout: Rollout, view: NodeView, fleet: Fleet) 
         return "the node does not report the release yet"
     if view.status is not Verdict.GREEN:
         return f"the node is {view.status}: {view.reason}"
-    unsigned = sorted(set(fleet.nodes) - {node.name} - set(view.attested_by))
+    wanted = quorum(node.name, fleet.nodes, fleet.witnesses)
+    unsigned = sorted(set(wanted) - set(view.attested_by))
     return f"attestations of {', '.join(unsigned)}" if unsigned else ""
 
 
 def _verdict(nodes: list[RolloutNode], fleet: Fleet) -> tuple[RolloutState, str]:
     for red in fleet.open_reds():
-        return RolloutState.HALTED, short(f"red of {red.origin}: {red.reason}")
+        ends = f"ends when {red.origin} clears it, or operators do: rollcall red clear {red.key}"
+        return RolloutState.HALTED, short(f"red of {red.origin}: {short(red.reason, 1000)}; {ends}")
     for node in nodes:
         if node.state in (NodeState.ROLLED_BACK, NodeState.FAILED):
             return RolloutState.HALTED, short(f"{node.name} {node.state}: {node.reason}")
@@ -142,7 +148,8 @@ def _advance(nodes: list[RolloutNode], fleet: Fleet, now: float) -> tuple[list[R
             waits = view.waiting if view is not None and view.waiting else "its flag is set"
             moved.append(_with(node, NodeState.PENDING, waits, now))
         elif node.state is NodeState.WAITING:
-            moved.append(_with(node, NodeState.WAITING, f"waits for {', '.join(ahead)}", now))
+            reason = f"waits for {', '.join(ahead)}{_frozen(node, fleet)}"
+            moved.append(_with(node, NodeState.WAITING, reason, now))
         else:
             moved.append(node)
     return moved, paused
@@ -155,6 +162,13 @@ def _pause(fleet: Fleet, now: float) -> tuple[str, bool]:
         return short(f"paused: {'; '.join(unreached)}"), True
     silent = fleet.silent(now)
     return f"waits to hear of {', '.join(silent)}" if silent else "", False
+
+
+def _frozen(node: RolloutNode, fleet: Fleet) -> str:
+    """What will keep this node when its turn comes, if that is a freeze by hand: a red halts everybody."""
+    view = fleet.nodes.get(node.name)
+    by_hand = [] if view is None else [each.words for each in view.freezes if each.by is By.HAND]
+    return "".join(f"; {words}" for words in by_hand)
 
 
 def _stay(node: RolloutNode, reason: str, now: float) -> RolloutNode:

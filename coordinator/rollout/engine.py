@@ -77,7 +77,8 @@ class Engine:
         if reds := fleet.open_reds():
             raise ConflictError(
                 f"red of {reds[0].origin}: {reds[0].reason} [{reds[0].key}]",
-                remedy="clear it on that node when it is over: rollcall-agent clear KEY",
+                remedy="when it is over clear it on that node: rollcall-agent clear KEY; or for all of them: "
+                "rollcall red clear KEY",
             )
         if (agent := release.manifest.agent) is not None:
             spoken = {

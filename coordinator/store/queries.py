@@ -14,6 +14,7 @@ from coordinator.store.tables import (
     meta,
     rollouts,
 )
+from shared.canonical import sha256_hex
 from shared.errors import ConflictError
 from shared.messages import Message
 from shared.rollout import Rollout, RolloutState
@@ -61,6 +62,20 @@ class Queries:
         ]
         async with self._db.write() as db:
             await db.execute(upsert(messages).on_conflict_do_nothing(), rows)
+
+    async def keep_envelope(self, *, key: str, type_: str, ref: str, raw: str, now: float) -> None:
+        """One that no node has signed."""
+        row = {
+            "sha256": sha256_hex(raw.encode()),
+            "key": key,
+            "origin": "",
+            "type": type_,
+            "ref": ref,
+            "raw": raw,
+            "at": now,
+        }
+        async with self._db.write() as db:
+            await db.execute(upsert(messages).on_conflict_do_nothing(), [row])
 
     async def messages_of(self, *types: str) -> list[StoredMessage]:
         async with self._db.read() as db:

@@ -34,6 +34,9 @@ class StolenCoordinator:
         self.number = 10**6
         self.asked: list[str] = []
         self.reports: dict[str, Any] = {}
+        self.clears: list[str] = []
+        """Handed to every agent as clears of operators."""
+        self.handed = 0
         self._orders = 0
 
     async def start(self) -> None:
@@ -88,8 +91,15 @@ class StolenCoordinator:
         if self.target is not None:
             target = {"order": f"{self.target['rollout']}:{node}", **self.target}
         await asyncio.sleep(min(asked.wait_s, 0.3))
+        self.handed += bool(self.clears)
         return web.json_response(
-            {"generation": 10**18, "target": target, "repository": self.number, "stored": []}
+            {
+                "generation": 10**18,
+                "target": target,
+                "repository": self.number,
+                "stored": [],
+                "clears": self.clears,
+            }
         )
 
     async def _tuf(self, request: web.Request) -> web.Response:

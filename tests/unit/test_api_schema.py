@@ -28,12 +28,13 @@ from coordinator.api.routes import BINARY, Route
 from coordinator.api.table import RESOURCES, description
 from coordinator.cli import app
 from shared.canonical import canonical_json, sha256_hex
-from shared.envelope import JOIN, RENEWAL, seal
+from shared.envelope import JOIN, OPERATOR_CLEAR, RENEWAL, seal
 from shared.keys import SigningKey
 from shared.metadata import FLEET, new_targets, read_targets, sign, to_bytes
 from shared.roster import COORDINATOR_HOST, Role
 from shared.tls import client_context, make_key, request_certificate
 from tests.support.coordinatorkit import LOCK, Running, joined, sync
+from tests.unit.test_red_api import red_of
 
 EXAMPLES = 20
 EVIL = "1.0;rm -rf ~"
@@ -94,6 +95,9 @@ async def set_stage(running: Running, route: Route) -> Stage:
     await sync(node)
     release = await running.publish()
     rollout = await running.post("/v1/targets", {"release": release})
+    red = await asyncio.to_thread(red_of, node)
+    if route.path.startswith("/v1/reds"):
+        await sync(node, messages=[red.raw])
     operator = await running.operator("viewer")
     session = requests.Session()
     session.trust_env = False
@@ -109,6 +113,7 @@ async def set_stage(running: Running, route: Route) -> Stage:
         "/v1/blobs/{sha256}": {"sha256": sha256_hex(LOCK)},
         "/v1/rollouts/{id}/history": {"id": rollout["id"]},
         "/v1/operator-tokens/{id}": {"id": operator["id"]},
+        "/v1/reds/{key}": {"key": red.key},
     }
     async with asyncio.timeout(10):
         while not (await running.get("/v1/rollouts"))["rollouts"][0]["nodes"][0]["reason"]:
@@ -258,6 +263,14 @@ async def bodies_with(running: Running, text: str) -> list[tuple[str, dict[str, 
         sign(targets, [running.operator_keys.targets])
         return {"targets": to_bytes(targets).decode(), "files": {path: raw.decode()}}
 
+    def clear(**changes: Any) -> dict[str, Any]:
+        """An operator's clear, signed by one, with a trick in it."""
+        value = {"fleet": "a" * 64, "ref": "a:1:1", "sha256": "b" * 64, "reason": "x", "issued": 1}
+        raw = seal(
+            canonical_json({**value, **changes}), OPERATOR_CLEAR, running.operator_keys.targets
+        )
+        return dict(json.loads(raw))
+
     joining["message_key"] = key.public.model_dump()
     renewing = {**joining, "fleet": published.fleet.fleet, "node": "a"}
     return [
@@ -288,6 +301,8 @@ async def bodies_with(running: Running, text: str) -> list[tuple[str, dict[str, 
         ("/v1/sync", {"report": {**report, "agent_version": text}}),
         ("/v1/sync", {"report": {**report, "version_running": text}}),
         ("/v1/sync", {"report": report, "holds": text}),
+        ("/v1/reds/clears", clear(ref=text)),
+        ("/v1/reds/clears", clear(fleet=text)),
     ]
 
 

@@ -18,8 +18,9 @@ from coordinator.cli.desk import Desk
 from shared.canonical import sha256_hex
 from shared.clock import SystemClock
 from shared.errors import RollcallError
-from tests.support.coordinatorkit import LOCK, Running, run_coordinator
+from tests.support.coordinatorkit import LOCK, Running, joined, run_coordinator, sync
 from tests.support.tufkit import manifest_of
+from tests.unit.test_red_api import red_of
 
 
 class Office:
@@ -41,7 +42,7 @@ class Office:
         return await self.plain(*options)
 
     async def plain(self, *words: str) -> Result:
-        offline = words[:2] in (("keys", "make"), ("keys", "sign"))
+        offline = words[:2] in (("keys", "make"), ("keys", "sign"), ("red", "sign"))
         config = [] if offline else ["--config", str(self.running.settings.paths.client)]
         return await asyncio.to_thread(CliRunner().invoke, app, [*words, *config])
 
@@ -195,3 +196,56 @@ async def test_what_an_operator_gets_wrong(office: Office) -> None:
     assert "does not open this key" in await office.refused("bob", "keys", "sign", bundle, "--yes")
     await asyncio.to_thread(office.passphrase.chmod, 0o644)
     assert "may be read by others" in await office.refused("bob", "keys", "sign", bundle, "--yes")
+
+
+async def test_witnesses_are_named_by_operators_and_shown_before_they_sign(office: Office) -> None:
+    bundle = await office.first_root()
+    await office.ok("bob", "keys", "sign", bundle, "--yes")
+    assert (await office.plain("keys", "publish", bundle)).exit_code == 0
+    for wrong in ([], ["one"], ["--everyone", "one", "two"], ["../x", "two"]):
+        result = await office.run("alice", "keys", "witnesses", *wrong, "--yes")
+        assert result.exit_code != 0, wrong
+    out = str(office.root / "witnesses.bundle")
+    drafted = await office.run(
+        "alice", "keys", "witnesses", "two", "one", "--out", out, "--yes", "--json"
+    )
+    assert "whose green is the quorum: one, two" in drafted.stderr
+    await office.ok("bob", "keys", "show")
+    second = await office.run("bob", "keys", "sign", out, "--yes")
+    assert "whose green is the quorum: one, two" in second.stderr
+    assert (await office.plain("keys", "publish", out)).exit_code == 0
+    assert (await office.ok("alice", "keys", "show"))["witnesses"] == ["one", "two"]
+    back = str(office.root / "back.bundle")
+    drafted = await office.run("alice", "keys", "witnesses", "--everyone", "--out", back, "--yes")
+    assert "whose green is the quorum: every live peer" in drafted.stderr
+
+
+async def test_two_of_three_end_a_red_and_one_does_not(office: Office) -> None:
+    bundle = await office.first_root()
+    await office.ok("bob", "keys", "sign", bundle, "--yes")
+    assert (await office.plain("keys", "publish", bundle)).exit_code == 0
+    await office.ok("bob", "keys", "show")
+    node = await joined(office.running, "a")
+    red = await asyncio.to_thread(red_of, node)
+    await sync(node, messages=[red.raw])
+    assert "needs --reason" in await office.refused("alice", "red", "clear", red.key)
+    out = str(office.root / "a.clear")
+    words = ["red", "clear", red.key, "--reason", "seen to", "--out", out, "--yes"]
+    first = await office.run("alice", *words, "--json")
+    assert first.exit_code == 0, first.exception
+    assert json.loads(first.stdout)["missing"] == 1
+    assert "no way back" in first.stderr, "shows what it ends"
+    assert red.key in first.stderr
+    early = await office.plain("red", "clear", red.key, "--signature", out)
+    assert "2 of the keys" in str(early.exception)
+    again = await office.ok("alice", "red", "sign", out, "--yes")
+    assert again["missing"] == 1, "the same hand twice"
+    assert (await office.ok("bob", "red", "sign", out, "--yes"))["missing"] == 0
+    wrong = await office.plain("red", "clear", "a:1:9", "--signature", out)
+    assert f"a clear of {red.key}" in str(wrong.exception)
+    assert (await office.plain("red", "clear", red.key, "--signature", out)).exit_code == 0
+    shown = await office.plain("red", "show", red.key)
+    assert "is over (cleared by operator)" in shown.stdout
+    listed = await office.plain("red", "list", "--all", "--json")
+    assert json.loads(listed.stdout)["reds"][0]["ended_by"] == "operator"
+    assert json.loads((await office.plain("red", "list", "--json")).stdout)["reds"] == []

@@ -25,7 +25,8 @@ from agent.readiness.history import (
 from agent.readiness.monitor import Monitor
 from agent.readiness.reading import Reading
 from agent.readiness.trends import POINTS, Trends
-from agent.store import SCHEMA_VERSION, Store, StoreError
+from agent.schema import SCHEMA_VERSION
+from agent.store import Store, StoreError
 from shared.http import application
 from shared.readiness import CheckStatus
 from shared.report import NodeReport

@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from tuf.api.metadata import Root
 
+from agent.clearing import OperatorClears
 from agent.config import PeerConfig
 from agent.dialler import Dialler
 from agent.discovering import Discovering
@@ -67,6 +69,7 @@ class Peer:
         self.heard: list[Message] = []
         self.up_links: list[str] = []
         self.lost_links: list[str] = []
+        self.root: Root | None = None
         self.stack = AsyncExitStack()
         self.port = 0
 
@@ -100,13 +103,22 @@ class Peer:
         self.mesh = self.peering.mesh
         context = server_context(self.layout.tls, require_client=True)
         self.liveness = self.peering.liveness
+        self.clears = OperatorClears(
+            self.trust,
+            self.store,
+            self.mesh,
+            self.transport,
+            SystemClock(),
+            self.operators,
+            every_s=0.2,
+        )
         door = PeerApi(
             self.trust,
             self.mesh,
             self.gossip,
             NoRepository(),
             no_document,
-            more=self.liveness.operations(),
+            more={**self.liveness.operations(), **self.clears.operations()},
         )
 
         self.discovering = Discovering(
@@ -140,12 +152,20 @@ class Peer:
         self.stack.push_async_callback(server.stop)
         return self
 
+    async def operators(self) -> Root:
+        """Who may sign for this fleet."""
+        if self.root is None:
+            raise UntrustedError("no operator has signed this fleet")
+        return self.root
+
     def _link_up(self, peer: str) -> None:
         self.up_links.append(peer)
         self.discovering.link_up(peer)
 
     def run(self, *, discover: bool = False) -> None:
-        tasks = [asyncio.create_task(work.run()) for work in (self.peering, self.gossip)]
+        tasks = [
+            asyncio.create_task(work.run()) for work in (self.peering, self.gossip, self.clears)
+        ]
         if discover:
             tasks.append(asyncio.create_task(self.discovering.run(self.port)))
 

@@ -37,7 +37,7 @@ from tests.support.coordinatorkit import LOCK, Running, joined, start, sync
 from tests.support.trustkit import TestFleet, make_fleet
 from tests.unit.test_mesh import NoRepository as NoFiles
 from tests.unit.test_mesh import Peer, no_document, with_files
-from tests.unit.test_sync import NoRepository
+from tests.unit.test_sync import NoClears, NoRepository
 
 OLDER, MIDDLE, NEWER = (
     ProtocolRange(min=1, max=1),
@@ -105,6 +105,7 @@ async def agent_of(running: Running, name: str, speaks: ProtocolRange) -> AsyncI
             report,
             lambda target: None,
             NoRepository(),
+            clears=NoClears(),
         )
         task = asyncio.create_task(made.run())
         try:

@@ -19,6 +19,7 @@ from agent.reading_api import reading_app
 from agent.upgrade.phases import Phase
 from scripts.debian import need
 from shared.comparing import verify
+from shared.freezing import By, Freeze
 from shared.messages import Verdict
 from shared.readiness import (
     SCHEMA_ID,
@@ -78,6 +79,9 @@ class Node:
             upgrade=UpgradeReport(order="00000000:a", release="a" * 64, phase="soaking", began=0.0),
             open_reds=["a: x [a:1:1]", "b: y [b:1:1]", "b: z [b:1:2]"],
             frozen_by=["b:1:1"],
+            freezes=[
+                Freeze(by=By.RED, who="b", why="y", since=0.0, key="b:1:1", kind="stuck", node="a")
+            ],
             peers={"b": "mdns", "c": "", "d": "static", "e": "static"},
             away={"c": Absence(since=1.0), "d": Absence(since=2.0, left=True)},
             dropped={"stale": 3, "bad-signature": 1},
@@ -233,6 +237,8 @@ async def test_prometheus_accepts_the_metrics(client: Client, node: Node) -> Non
         'rollcall_open_reds{origin="own"} 1',
         'rollcall_open_reds{origin="peer"} 2',
         "rollcall_frozen 1",
+        'rollcall_freezes{by="hand"} 0',
+        'rollcall_freezes{by="red"} 1',
         'rollcall_peers{found="static"} 2',
         'rollcall_peers{found="none"} 1',
         'rollcall_away_peers{how="silent"} 1',

@@ -128,7 +128,10 @@ def test_an_open_red_halts_and_takes_back_the_flags_that_nobody_took() -> None:
     begun = decide(make(), fleet(), NOW)
     halted = decide(begun, fleet(reds=[RED]), NOW)
     assert halted.state is RolloutState.HALTED
-    assert halted.reason == "red of canary: x"
+    assert halted.reason == (
+        "red of canary: x; ends when canary clears it, or operators do:"
+        f" rollcall red clear {RED.key}"
+    )
     assert set(states(halted).values()) == {NodeState.WAITING}
     cleared = RED.model_copy(update={"open": False})
     assert decide(halted, fleet(reds=[cleared]), NOW).state is RolloutState.HALTED, (

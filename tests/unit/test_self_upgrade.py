@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent.builder import BadAgentError
+from agent.schema import SCHEMA_VERSION
 from agent.self_upgrade import (
     Build,
     Departure,
@@ -19,7 +20,7 @@ from agent.self_upgrade import (
     Stay,
     decide,
 )
-from agent.store import SCHEMA_VERSION, Store
+from agent.store import Store
 from agent.upgrade.phases import Phase
 from shared.canonical import sha256_hex
 from shared.errors import (

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from agent.clearing import Offered
 from agent.coordinator import Coordinator
 from agent.store import Store
 from agent.sync import Sync
@@ -44,6 +45,13 @@ class NoRepository:
     def lost(self) -> None: ...
 
 
+class NoClears:
+    async def offer(self) -> Offered:
+        return Offered([], [])
+
+    async def answered(self, offered: Offered, stored: list[str], clears: list[str]) -> None: ...
+
+
 async def heard(
     fake: FakeCoordinator, trust: Trust, path: Path, story: list[SyncAnswer | None]
 ) -> list[Target | None]:
@@ -57,7 +65,16 @@ async def heard(
         )
 
     coordinator = cast(Coordinator, fake)
-    sync = Sync(coordinator, trust, store, SystemClock(), report, told.append, NoRepository())
+    sync = Sync(
+        coordinator,
+        trust,
+        store,
+        SystemClock(),
+        report,
+        told.append,
+        NoRepository(),
+        clears=NoClears(),
+    )
     last = []
     running = asyncio.create_task(sync.run())
     for answer in story:
