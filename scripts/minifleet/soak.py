@@ -20,14 +20,14 @@ from typing import Any
 import aiohttp
 
 from agent.readiness.footprint import pss_of
-from scripts.minifleet.ending import Ended, run_to_end
+from scripts.minifleet.ending import run_and_tell
 from scripts.minifleet.fleet import REAL, STANDIN, MiniFleet, Node
 from scripts.minifleet.modelstub import ModelStub, provider
 from scripts.minifleet.workspace import Workspace
 from shared.errors import RollcallError
 from shared.readiness import ReadinessDocument
 from shared.roster import Role
-from shared.terminal import print_json, say
+from shared.terminal import say
 
 MIB = 1 << 20
 VERSION = "2026.9.6"
@@ -95,7 +95,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-async def run(options: argparse.Namespace) -> Seen:
+async def run(options: argparse.Namespace) -> dict[str, Any]:
     pace = replace(STANDIN if options.stand_in else REAL, hurried=False)
     roles = (Role.CANARY, Role.STABLE)
     async with ModelStub() as stub:
@@ -107,7 +107,7 @@ async def run(options: argparse.Namespace) -> Seen:
             await fleet.open()
             say(f"installing {VERSION} on both")
             await fleet.install(VERSION)
-            return await _watch(fleet, options)
+            return (await _watch(fleet, options)).shown()
         finally:
             await fleet.close()
 
@@ -184,16 +184,7 @@ async def _take_turns(node: Node, seen: Seen) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
-    try:
-        seen = run_to_end("soak", run(options)).shown()
-    except Ended as ended:
-        return ended.code
-    if options.json:
-        print_json(seen)
-    else:
-        for key, value in seen.items():
-            say(f"{key}: {json.dumps(value)}")
-    return 0
+    return run_and_tell("soak", run(options), as_json=options.json)
 
 
 if __name__ == "__main__":
