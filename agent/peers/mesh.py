@@ -19,7 +19,7 @@ from agent.store import Delivery, Store
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.canonical import parse_json, sha256_hex
-from shared.clock import Clock
+from shared.clock import Clock, sleep_until
 from shared.errors import (
     BadInputError,
     ConflictError,
@@ -245,7 +245,7 @@ class Mesh:
             except (RollcallError, OSError) as error:
                 log.debug("not delivered", peer=peer, reason=str(error))
                 pause = backoff.failed()
-            await self._wait(wake, pause)
+            await sleep_until(wake, self._clock, pause)
 
     async def _deliver_all(self, peer: str) -> None:
         """One that the peer refuses must not hold up those behind it; it is offered again once there is
@@ -260,15 +260,6 @@ class Mesh:
                 log.warning("refused", peer=peer, key=delivery.key, reason=str(error))
                 if error.refused_code in FINAL_REFUSALS:
                     self._given_up[delivery.key, peer] = number
-
-    async def _wait(self, wake: asyncio.Event, seconds: float) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        waking = asyncio.ensure_future(wake.wait())
-        try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
 
     async def _deliver_one(self, delivery: Delivery) -> None:
         raw = await self._transport.ask(
