@@ -22,7 +22,7 @@ import aiohttp
 from agent.readiness.footprint import pss_of
 from scripts.minifleet.ending import run_and_tell
 from scripts.minifleet.fleet import REAL, STANDIN, MiniFleet, Node
-from scripts.minifleet.modelstub import ModelStub, provider
+from scripts.minifleet.modelstub import WITH_TURNS, ModelStub, provider, take_turns
 from scripts.minifleet.workspace import Workspace
 from shared.errors import RollcallError
 from shared.readiness import ReadinessDocument
@@ -32,11 +32,6 @@ from shared.terminal import say
 MIB = 1 << 20
 VERSION = "2026.9.6"
 LOOK_EVERY_S = 1.0
-TURN_EVERY_S = 3.0
-USERS = 20
-WITH_TURNS: dict[str, Any] = {
-    "gateway": {"http": {"endpoints": {"chatCompletions": {"enabled": True}}}}
-}
 
 
 class SickError(RollcallError):
@@ -167,19 +162,10 @@ async def _kill_agent(fleet: MiniFleet) -> None:
 
 
 async def _take_turns(node: Node, seen: Seen) -> None:
-    """One agent turn after another, three seconds between them, by twenty users."""
     config = node.gateway_home / ".openclaw" / "openclaw.json"
     token = json.loads(await asyncio.to_thread(config.read_text))["gateway"]["auth"]["token"]
-    url = f"http://127.0.0.1:{node.gateway_port}/v1/chat/completions"
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as client:
-        while True:
-            message = {"role": "user", "content": "note this " + "x" * 2000}
-            body = {"model": "openclaw", "user": f"u{seen.turns % USERS}", "messages": [message]}
-            async with client.post(url, json=body, timeout=aiohttp.ClientTimeout(120)) as answer:
-                if answer.status != 200:
-                    raise SickError(f"a turn was answered {answer.status}")
-            seen.turns += 1
-            await asyncio.sleep(TURN_EVERY_S)
+    async for _ in take_turns(node.gateway_port, token):
+        seen.turns += 1
 
 
 def main(argv: list[str] | None = None) -> int:
