@@ -59,6 +59,11 @@ class ManualClock:
         self._waiters.append((self._monotonic + seconds, future))
         await future
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody sleeps; work in a thread takes no time of this clock."""
+        return bool(self._waiters)
+
     def advance(self, seconds: float) -> None:
         self._now += seconds
         self._monotonic += seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from statistics import fmean
 from typing import Any
 
 from rich.console import Group
@@ -14,6 +13,7 @@ from rich.text import Text
 from agent.cli.shown import outcome, value_of
 from agent.readiness.guards.slope import measure_rise
 from agent.readiness.history import FULL_S, Sample
+from agent.readiness.trends import UNITS, parts_of_hour
 from shared.canonical import parse_json
 from shared.readiness import Check, ReadinessDocument
 from shared.report import NodeReport
@@ -21,22 +21,6 @@ from shared.sparkline import TITLES, in_words, sparkline
 
 MAX_ANSWER = 4 << 20
 HISTORY = "/v1/history"
-UNITS = {
-    "memory_bytes": "bytes",
-    "loop_p99_ms": "ms",
-    "agent_loop_ms": "ms",
-    "start_p95_ms": "ms",
-    "run_p95_ms": "ms",
-    "queue_depth": "tasks",
-    "tasks_per_minute": "tasks/min",
-    "tasks_asked_per_minute": "tasks/min",
-    "host_memory_percent": "%",
-    "disk_free_bytes": "bytes",
-    "disk_latency_ms": "ms",
-    "clock_skew_s": "s",
-    "new_errors": "lines",
-}
-"""Series that are shown, in this order."""
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
 RANKS = ["fail", "unknown", "warn", "pass"]
 LONGEST_VALUE = 20
@@ -156,20 +140,11 @@ def series_rows(seen: Watched, width: int) -> list[list[str]]:
         samples = seen.series.get(name)
         if not samples:
             continue
-        values = spread(samples, samples[-1].at - FULL_S, width)
+        values = parts_of_hour(samples, samples[-1].at - FULL_S, width)
         more = _of_memory(seen) if name == "memory_bytes" else ""
         newest = in_words(samples[-1].value, unit)
         rows.append([TITLES.get(name, name), sparkline(values), newest, more])
     return rows
-
-
-def spread(samples: list[Sample], began: float, points: int) -> list[float | None]:
-    """The means of equal parts of an hour, without the empty ones at its beginning."""
-    parts: list[list[float]] = [[] for _ in range(points)]
-    for each in samples:
-        place = int((each.at - began) / FULL_S * points)
-        parts[min(max(place, 0), points - 1)].append(each.value)
-    return [fmean(part) if part else None for part in parts]
 
 
 def _of_memory(seen: Watched) -> str:

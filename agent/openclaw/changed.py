@@ -104,7 +104,7 @@ def broken_seal(tree: Path, touched: Touched) -> str | None:
         reason += f": changed since: {named}"
     if files != seal.files:
         reason += f"; it has {files} files, its seal says {seal.files}"
-    return f"{reason}; upgrade this node to have it staged anew"
+    return f"{reason}; roll this node back, or move it to another release"
 
 
 def seal_time(tree: Path) -> int:

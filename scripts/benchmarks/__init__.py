@@ -5,6 +5,7 @@ is listed in `__main__.BENCHMARKS`. What is below was fixed before it was measur
 
 | bench | figures |
 |---|---|
+| footprint | cpu_vs_serf, memory_vs_floor, memory_vs_serf, memory_vs_node_exporter |
 | rollout | overhead_n3_vs_ansible |
 | readiness | p50_vs_bare |
 | detect | kill_vs_serf, cut_vs_serf |

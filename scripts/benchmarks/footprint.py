@@ -182,7 +182,8 @@ def rival_argvs() -> dict[str, list[str]]:
     for number, port in enumerate(ports[:3]):
         argv = ["serf", "agent", f"-node=n{number}", f"-bind=127.0.0.1:{port}"]
         argv += [f"-rpc-addr=127.0.0.1:{ports[3 + number]}", "-log-level=err"]
-        argvs[f"serf-{number}"] = argv + [f"-join=127.0.0.1:{ports[0]}"] * (number > 0)
+        joins = [f"-retry-join=127.0.0.1:{ports[0]}", "-retry-interval=1s"]
+        argvs[f"serf-{number}"] = argv + joins * (number > 0)
     argvs["node_exporter"] = [EXPORTER, f"--web.listen-address=127.0.0.1:{ports[6]}"]
     argvs["floor"] = [sys.executable, str(FLOOR), str(ports[7])]
     return argvs

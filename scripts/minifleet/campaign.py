@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.minifleet.ending import Ended, run_to_end
+from scripts.minifleet.ending import run_and_tell
 from scripts.minifleet.killing import Points, Rig
 from scripts.minifleet.workspace import Workspace
-from shared.terminal import print_json, say
+from shared.terminal import say
 
 MOST_RIGS = 8
 
@@ -124,16 +124,7 @@ def _sum(rigs: list[Rig]) -> dict[str, Any]:
 
 def main() -> int:
     options = parse(sys.argv[1:])
-    try:
-        tally = run_to_end("failpoints", run(options))
-    except Ended as ended:
-        return ended.code
-    if options.json:
-        print_json(tally)
-    else:
-        for key, value in tally.items():
-            say(f"{key}: {value}")
-    return 0
+    return run_and_tell("failpoints", run(options), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from shared.errors import RollcallError, first_known
-from shared.terminal import EXIT_INTERRUPTED, say
+from shared.terminal import EXIT_INTERRUPTED, print_json, say
 
 T = TypeVar("T")
 
 
-class Ended(Exception):  # noqa: N818 - an exit code, and no error of the program's
-    """`code` is the one to exit with; what there is to say was said."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-def run_to_end(prog: str, work: Coroutine[Any, Any, T]) -> T:
-    """Raises Ended for a RollcallError (1), and once the work has cleaned up after a signal (130)."""
+def run_and_tell(prog: str, work: Coroutine[Any, Any, dict[str, Any]], *, as_json: bool) -> int:
+    """The exit code: 0 once what came of it was told, 1 for a RollcallError, 130 once the work has cleaned up
+    after a signal."""
     try:
-        return asyncio.run(_interruptible(work))
+        found = asyncio.run(_interruptible(work))
     except asyncio.CancelledError:
         say("interrupted; nothing is left behind")
-        raise Ended(EXIT_INTERRUPTED) from None
+        return EXIT_INTERRUPTED
     except RollcallError as error:
         say(f"{prog}: {error}")
-        raise Ended(1) from error
+        return 1
     except BaseExceptionGroup as group:
         known = first_known(group)
         if known is None:
             raise
         say(f"{prog}: {known}")
-        raise Ended(1) from group
+        return 1
+    if as_json:
+        print_json(found)
+    else:
+        for key, value in found.items():
+            say(f"{key}: {json.dumps(value)}")
+    return 0
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:

@@ -1,13 +1,19 @@
-"""A model provider on loopback that speaks OpenAI's chat completions, so that agent turns need no network."""
+"""A model provider on loopback that speaks OpenAI's chat completions, so that agent turns need no network; and who
+takes such turns."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 from aiohttp import web
+
+from shared.errors import CommandError
 
 ANSWER = "noted"
 
@@ -36,6 +42,32 @@ def provider(port: int) -> dict[str, Any]:
         },
         "agents": {"defaults": {"model": {"primary": "stub/stub"}, "heartbeat": {"every": "0m"}}},
     }
+
+
+WITH_TURNS: dict[str, Any] = {
+    "gateway": {"http": {"endpoints": {"chatCompletions": {"enabled": True}}}}
+}
+"""The part of openclaw.json that lets `take_turns` in."""
+USERS = 20
+TURN_EVERY_S = 3.0
+TURN_TIMEOUT_S = 60.0
+
+
+async def take_turns(port: int, token: str) -> AsyncIterator[int]:
+    """One agent turn of this gateway after another, three seconds between them, by twenty users, for ever; yields
+    after each how many there were. Raises CommandError for one that is not answered well."""
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    timeout = aiohttp.ClientTimeout(TURN_TIMEOUT_S)
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as client:
+        for turn in itertools.count():
+            message = {"role": "user", "content": "note this " + "x" * 2000}
+            body = {"model": "openclaw", "user": f"u{turn % USERS}", "messages": [message]}
+            async with client.post(url, json=body, timeout=timeout) as answer:
+                if answer.status != 200:
+                    said = (await answer.text())[:300]
+                    raise CommandError(f"a turn was answered {answer.status}: {said}")
+            yield turn + 1
+            await asyncio.sleep(TURN_EVERY_S)
 
 
 class ModelStub:

@@ -20,23 +20,18 @@ from typing import Any
 import aiohttp
 
 from agent.readiness.footprint import pss_of
-from scripts.minifleet.ending import Ended, run_to_end
+from scripts.minifleet.ending import run_and_tell
 from scripts.minifleet.fleet import REAL, STANDIN, MiniFleet, Node
-from scripts.minifleet.modelstub import ModelStub, provider
+from scripts.minifleet.modelstub import WITH_TURNS, ModelStub, provider, take_turns
 from scripts.minifleet.workspace import Workspace
 from shared.errors import RollcallError
 from shared.readiness import ReadinessDocument
 from shared.roster import Role
-from shared.terminal import print_json, say
+from shared.terminal import say
 
 MIB = 1 << 20
 VERSION = "2026.9.6"
 LOOK_EVERY_S = 1.0
-TURN_EVERY_S = 3.0
-USERS = 20
-WITH_TURNS: dict[str, Any] = {
-    "gateway": {"http": {"endpoints": {"chatCompletions": {"enabled": True}}}}
-}
 
 
 class SickError(RollcallError):
@@ -95,7 +90,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-async def run(options: argparse.Namespace) -> Seen:
+async def run(options: argparse.Namespace) -> dict[str, Any]:
     pace = replace(STANDIN if options.stand_in else REAL, hurried=False)
     roles = (Role.CANARY, Role.STABLE)
     async with ModelStub() as stub:
@@ -107,7 +102,7 @@ async def run(options: argparse.Namespace) -> Seen:
             await fleet.open()
             say(f"installing {VERSION} on both")
             await fleet.install(VERSION)
-            return await _watch(fleet, options)
+            return (await _watch(fleet, options)).shown()
         finally:
             await fleet.close()
 
@@ -167,33 +162,15 @@ async def _kill_agent(fleet: MiniFleet) -> None:
 
 
 async def _take_turns(node: Node, seen: Seen) -> None:
-    """One agent turn after another, three seconds between them, by twenty users."""
     config = node.gateway_home / ".openclaw" / "openclaw.json"
     token = json.loads(await asyncio.to_thread(config.read_text))["gateway"]["auth"]["token"]
-    url = f"http://127.0.0.1:{node.gateway_port}/v1/chat/completions"
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as client:
-        while True:
-            message = {"role": "user", "content": "note this " + "x" * 2000}
-            body = {"model": "openclaw", "user": f"u{seen.turns % USERS}", "messages": [message]}
-            async with client.post(url, json=body, timeout=aiohttp.ClientTimeout(120)) as answer:
-                if answer.status != 200:
-                    raise SickError(f"a turn was answered {answer.status}")
-            seen.turns += 1
-            await asyncio.sleep(TURN_EVERY_S)
+    async for _ in take_turns(node.gateway_port, token):
+        seen.turns += 1
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
-    try:
-        seen = run_to_end("soak", run(options)).shown()
-    except Ended as ended:
-        return ended.code
-    if options.json:
-        print_json(seen)
-    else:
-        for key, value in seen.items():
-            say(f"{key}: {json.dumps(value)}")
-    return 0
+    return run_and_tell("soak", run(options), as_json=options.json)
 
 
 if __name__ == "__main__":

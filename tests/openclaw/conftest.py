@@ -112,6 +112,19 @@ def home(request: pytest.FixtureRequest, packages: Packages, tmp_path: Path) -> 
     return made
 
 
+async def start_gateway(home: Home) -> asyncio.subprocess.Process:
+    """In the foreground of a session of its own: whoever started it ends its group."""
+    openclaw = home.openclaw()
+    return await asyncio.create_subprocess_exec(
+        *openclaw.argv("gateway", "--port", str(home.port)),
+        env=openclaw.environment(),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 def port_is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -24,7 +24,7 @@ from agent.openclaw.settings import last_touched_version
 from shared.command import Output, kill_group, run_command
 from shared.errors import CommandError
 from shared.readiness import CheckStatus
-from tests.openclaw.conftest import NEW, OLD, Home, port_is_free
+from tests.openclaw.conftest import NEW, OLD, Home, port_is_free, start_gateway
 
 SLOW_S = 180.0
 
@@ -100,15 +100,7 @@ async def test_a_gateway_refuses_an_invalid_config_with_78(home: Home) -> None:
 @asynccontextmanager
 async def serving(home: Home) -> AsyncIterator[tuple[Gateway, asyncio.subprocess.Process]]:
     """A gateway in the foreground, from its first breath; yields when it is ready."""
-    openclaw = home.openclaw()
-    process = await asyncio.create_subprocess_exec(
-        *openclaw.argv("gateway", "--port", str(home.port)),
-        env=openclaw.environment(),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = await start_gateway(home)
     try:
         async with aiohttp.ClientSession() as client:
             gateway = Gateway(client, home.port)

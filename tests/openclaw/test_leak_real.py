@@ -19,11 +19,11 @@ from agent.readiness.guards.leak import LeakGuard, LeakLimits
 from agent.readiness.history import History
 from agent.readiness.probes.memory import MemoryProbe
 from agent.service.base import Pid
-from scripts.minifleet.modelstub import ModelStub, provider
+from scripts.minifleet.modelstub import WITH_TURNS, ModelStub, provider, take_turns
 from shared.command import kill_group
 from shared.ports import free_port
 from shared.readiness import Check, CheckStatus
-from tests.openclaw.conftest import NEW, Home, Packages
+from tests.openclaw.conftest import NEW, Home, Packages, start_gateway
 
 pytestmark = [pytest.mark.openclaw, pytest.mark.slow]
 MIB = 1 << 20
@@ -46,15 +46,7 @@ def real(packages: Packages, tmp_path: Path) -> Home:
 
 @asynccontextmanager
 async def serving(home: Home) -> AsyncIterator[tuple[Gateway, Pid]]:
-    openclaw = home.openclaw()
-    process = await asyncio.create_subprocess_exec(
-        *openclaw.argv("gateway", "--port", str(home.port)),
-        env=openclaw.environment(),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = await start_gateway(home)
     began = time.time()
     try:
         async with aiohttp.ClientSession() as client, asyncio.timeout(None) as limit:
@@ -118,11 +110,11 @@ async def test_a_healthy_gateway_under_load_is_not_called(real: Home) -> None:
             "port": real.port,
             "bind": "loopback",
             "auth": {"mode": "token", "token": TOKEN},
-            "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
+            **WITH_TURNS["gateway"],
         }
         (real.state / "openclaw.json").write_text(json.dumps({"gateway": gateway, **more}))
         async with serving(real) as (_, pid):
-            turns = asyncio.create_task(take_turns(real.port))
+            turns = asyncio.create_task(keep_busy(real.port))
             try:
                 after, check = await watch(
                     real, pid, HEALTHY_S, lambda found: found.status is CheckStatus.FAIL
@@ -135,17 +127,6 @@ async def test_a_healthy_gateway_under_load_is_not_called(real: Home) -> None:
     assert len(stub.requests) > 50
 
 
-async def take_turns(port: int) -> None:
-    """One agent turn after another, three seconds between them, by twenty users."""
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with aiohttp.ClientSession(headers=headers) as client:
-        for turn in range(10_000):
-            body = {
-                "model": "openclaw",
-                "user": f"u{turn % 20}",
-                "messages": [{"role": "user", "content": "note this " + "x" * 2000}],
-            }
-            url = f"http://127.0.0.1:{port}/v1/chat/completions"
-            async with client.post(url, json=body, timeout=aiohttp.ClientTimeout(60)) as answer:
-                assert answer.status == 200, await answer.text()
-            await asyncio.sleep(3)
+async def keep_busy(port: int) -> None:
+    async for _ in take_turns(port, TOKEN):
+        pass

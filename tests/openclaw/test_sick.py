@@ -37,7 +37,7 @@ from shared.clock import SystemClock
 from shared.command import kill_group
 from shared.ports import free_port
 from shared.readiness import Check, CheckStatus
-from tests.openclaw.conftest import NEW, OLD, Home, Packages
+from tests.openclaw.conftest import NEW, OLD, Home, Packages, start_gateway
 
 pytestmark = [pytest.mark.openclaw, pytest.mark.slow]
 LIMIT_S = 600
@@ -99,15 +99,7 @@ class Sick:
 
     async def begin(self) -> None:
         self.began = time.time()
-        openclaw = self.home.openclaw()
-        self.process = await asyncio.create_subprocess_exec(
-            *openclaw.argv("gateway", "--port", str(self.home.port)),
-            env=openclaw.environment(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self.process = await start_gateway(self.home)
 
     async def until_healthy(self) -> None:
         async with asyncio.timeout(SLOW_S):

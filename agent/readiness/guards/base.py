@@ -27,3 +27,23 @@ class Ceiling:
     def judge(self, value: float, before: CheckStatus | None) -> CheckStatus:
         line = self.limit * RETURN_FRACTION if before is CheckStatus.FAIL else self.limit
         return CheckStatus.FAIL if value > line else CheckStatus.PASS
+
+
+class Threshold:
+    """A ceiling that remembers what it said last: one for each thing that is measured."""
+
+    def __init__(self, limit: float) -> None:
+        self._ceiling = Ceiling(limit)
+        self._before: CheckStatus | None = None
+
+    @property
+    def limit(self) -> float:
+        return self._ceiling.limit
+
+    def judge(self, value: float) -> CheckStatus:
+        self._before = self._ceiling.judge(value, self._before)
+        return self._before
+
+    def forget(self) -> None:
+        """What comes next has nothing to do with what was."""
+        self._before = None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.readiness.guards import Ceiling
+from agent.readiness.guards import Threshold
 from agent.readiness.reading import Reading
 from shared.canonical import canonical_json
 from shared.durable import full_sync
@@ -57,8 +57,7 @@ class DiskProbe:
         latency_ms: float,
     ) -> None:
         self._places, self._scratch, self._watermark = dict(places), scratch, watermark
-        self._ceiling = Ceiling(latency_ms)
-        self._latency: CheckStatus | None = None
+        self._threshold = Threshold(latency_ms)
         self._short = False
         self.period_s = period_s
         self.stale_after_s = 3 * period_s + self.timeout_s
@@ -88,12 +87,11 @@ class DiskProbe:
             status = CheckStatus.FAIL
             reasons.append(_explain(error, self._scratch))
         else:
-            self._latency = self._ceiling.judge(spent, self._latency)
-            if self._latency is CheckStatus.FAIL:
+            if self._threshold.judge(spent) is CheckStatus.FAIL:
                 status = CheckStatus.FAIL
                 reasons.append(
                     f"a synced write of {WRITE_BYTES} bytes in {self._scratch} took {spent:.0f} ms,"
-                    f" twice; the limit is {self._ceiling.limit:.0f} ms"
+                    f" twice; the limit is {self._threshold.limit:.0f} ms"
                 )
         reason = "; ".join(reasons)
         observed, limit = float(lowest.free), float(wanted)
@@ -105,7 +103,7 @@ class DiskProbe:
         """In ms. One that is too slow is made again at once, and the quicker one counts: a disk that is
         slow for a moment has nothing to do with the node's health."""
         first = timed_write(self._scratch)
-        return first if first <= self._ceiling.limit else min(first, timed_write(self._scratch))
+        return first if first <= self._threshold.limit else min(first, timed_write(self._scratch))
 
 
 def timed_write(folder: Path) -> float:

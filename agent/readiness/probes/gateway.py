@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gate, GateReading, Gateway
-from agent.readiness.guards import Ceiling
+from agent.readiness.guards import Threshold
 from agent.readiness.reading import Reading, unknown
 from shared.readiness import CheckStatus
 
@@ -30,8 +30,7 @@ class GatewayProbe:
     ) -> None:
         self._gateway = gateway
         self._openclaw = openclaw
-        self._ceiling = Ceiling(loop_p99_ms)
-        self._loop: CheckStatus | None = None
+        self._threshold = Threshold(loop_p99_ms)
         self.period_s = period_s
         self.stale_after_s = 3 * period_s + self.timeout_s
 
@@ -51,8 +50,8 @@ class GatewayProbe:
         return self._judge(late, reading.raw)
 
     def _judge(self, late_ms: float, raw: bytes) -> Reading:
-        self._loop = self._ceiling.judge(late_ms, self._loop)
-        late, limit = self._loop is CheckStatus.FAIL, self._ceiling.limit
+        late = self._threshold.judge(late_ms) is CheckStatus.FAIL
+        limit = self._threshold.limit
         return Reading(
             CheckStatus.WARN if late else CheckStatus.PASS,
             f"the gateway's event loop is {late_ms:.0f} ms late; the limit is {limit:.0f} ms"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from agent.readiness.guards import Ceiling
+from agent.readiness.guards import Threshold
 from agent.readiness.reading import Reading
 from shared.canonical import canonical_json
 from shared.readiness import CheckStatus
@@ -61,19 +61,17 @@ class HostProbe:
         memory: Callable[[], HostMemory] = read_host_memory,
     ) -> None:
         self._memory = memory
-        self._ceiling = Ceiling(limit_percent)
-        self._before: CheckStatus | None = None
+        self._threshold = Threshold(limit_percent)
         self.period_s = period_s
         self.stale_after_s = 3 * period_s + self.timeout_s
 
     async def read(self) -> Reading:
         seen = await asyncio.to_thread(self._memory)
-        self._before = self._ceiling.judge(seen.percent, self._before)
-        status, reason = self._before, ""
+        status, reason = self._threshold.judge(seen.percent), ""
         if status is CheckStatus.FAIL:
             reason = (
                 f"{seen.percent:.0f} % of the host's memory is in use, {seen.available / GIB:.1f} of"
-                f" {seen.total / GIB:.1f} GiB are left; the limit is {self._ceiling.limit:g} %"
+                f" {seen.total / GIB:.1f} GiB are left; the limit is {self._threshold.limit:g} %"
             )
         if seen.pressure is not None:
             word = PRESSURE_NAMES.get(seen.pressure, str(seen.pressure))
@@ -90,7 +88,7 @@ class HostProbe:
             reason,
             seen.percent,
             "%",
-            self._ceiling.limit,
+            self._threshold.limit,
             raw=canonical_json(raw),
             series={"host_memory_percent": seen.percent},
         )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from agent.openclaw.cli import OpenClaw
 from agent.readiness.footprint import FamilyMeter
-from agent.readiness.guards import Ceiling
+from agent.readiness.guards import Threshold
 from agent.readiness.reading import Reading, unknown
 from agent.service.base import Pid
 from shared.canonical import canonical_json
@@ -34,8 +34,7 @@ class MemoryProbe:
         self._openclaw = openclaw
         self._alive = alive
         self._meter = meter
-        self._ceiling = Ceiling(limit_bytes)
-        self._before: CheckStatus | None = None
+        self._threshold = Threshold(limit_bytes)
         self.period_s = period_s
         self.stale_after_s = 3 * period_s + self.timeout_s
 
@@ -46,16 +45,16 @@ class MemoryProbe:
         seen = None if pid is None else await asyncio.to_thread(self._meter.measure, pid.pid)
         if pid is None or seen is None:
             return Reading(CheckStatus.FAIL, "the gateway is not running")
-        self._before = self._ceiling.judge(seen.bytes, self._before)
-        limit = self._ceiling.limit
+        status = self._threshold.judge(seen.bytes)
+        limit = self._threshold.limit
         reason = ""
-        if self._before is CheckStatus.FAIL:
+        if status is CheckStatus.FAIL:
             reason = (
                 f"the gateway uses {seen.bytes / MIB:.0f} MiB; the ceiling is {limit / MIB:.0f} MiB"
             )
         raw = {"bytes": seen.bytes, "kind": seen.kind, "processes": seen.processes}
         return Reading(
-            self._before,
+            status,
             reason,
             float(seen.bytes),
             "bytes",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.tasks import RUNNING, WAITING, Task, Tasks
-from agent.readiness.guards import Ceiling
+from agent.readiness.guards import Threshold
 from agent.readiness.probes.call import CallProbe
 from agent.readiness.probes.tasks import TaskReader
 from agent.readiness.reading import Reading
@@ -29,27 +29,26 @@ class P95Probe(CallProbe):
     def __init__(self, reader: TaskReader, period_s: float, limit_ms: float) -> None:
         super().__init__(reader.gateway, reader.openclaw, period_s)
         self._reader = reader
-        self._ceiling = Ceiling(limit_ms)
-        self._before: CheckStatus | None = None
+        self._threshold = Threshold(limit_ms)
 
     async def ask(self, openclaw: OpenClaw) -> Reading:
         tasks = await self._reader.read(openclaw)
-        limit = self._ceiling.limit
+        limit = self._threshold.limit
         waits, runs = waits_ms(tasks, limit), runs_ms(tasks)
         series = {"run_p95_ms": p95(runs)} if len(runs) >= ENOUGH else {}
         if len(waits) < ENOUGH:
-            self._before = None
+            self._threshold.forget()
             few = f"too few to judge: {len(waits)} tasks started in {tasks.minutes:.0f} min"
             raw = canonical_json(series)
             return Reading(CheckStatus.PASS, few, None, "ms", limit, raw=raw, series=series)
         return self._judge({**series, "start_p95_ms": p95(waits)})
 
     def _judge(self, series: dict[str, float]) -> Reading:
-        observed, limit = series["start_p95_ms"], self._ceiling.limit
-        self._before = self._ceiling.judge(observed, self._before)
-        late = self._before is CheckStatus.FAIL
+        observed, limit = series["start_p95_ms"], self._threshold.limit
+        status = self._threshold.judge(observed)
+        late = status is CheckStatus.FAIL
         return Reading(
-            self._before,
+            status,
             f"one task in 20 waits {observed:.0f} ms or longer for its start;"
             f" the limit is {limit:.0f} ms"
             if late

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.openclaw.cli import OpenClaw
 from agent.openclaw.gateway import Gateway
-from agent.readiness.guards import Ceiling
+from agent.readiness.guards import Threshold
 from agent.readiness.probes.call import CallProbe
 from agent.readiness.reading import Reading
 from agent.readiness.sources import Source, parse_reading
@@ -32,8 +32,7 @@ class QueueProbe(CallProbe):
         source: Source | None = None,
     ) -> None:
         super().__init__(gateway, openclaw, period_s)
-        self._ceiling = Ceiling(limit)
-        self._before: CheckStatus | None = None
+        self._threshold = Threshold(limit)
         self._source = source
 
     async def ask(self, openclaw: OpenClaw) -> Reading:
@@ -44,11 +43,11 @@ class QueueProbe(CallProbe):
         return self._judge(float(queue.depth), queue.raw)
 
     def _judge(self, depth: float, raw: bytes) -> Reading:
-        self._before = self._ceiling.judge(depth, self._before)
-        limit = self._ceiling.limit
-        deep = self._before is CheckStatus.FAIL
+        status = self._threshold.judge(depth)
+        limit = self._threshold.limit
+        deep = status is CheckStatus.FAIL
         return Reading(
-            self._before,
+            status,
             f"{depth:g} operations are queued or in hand; the limit is {limit:g}" if deep else "",
             depth,
             "operations",
