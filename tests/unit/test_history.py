@@ -174,7 +174,12 @@ async def test_a_database_of_the_agent_before_is_brought_up_and_can_go_back(tmp_
 
     def take_back() -> None:
         with sqlite3.connect(path) as db:
-            db.executescript("DROP TABLE history_samples; DROP TABLE history_buckets;")
+            for (name,) in db.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+            ).fetchall():
+                db.execute(f"DROP TRIGGER {name}")
+            for name in ("history_samples", "history_buckets", "operator_clears", "inbox"):
+                db.execute(f"DROP TABLE {name}")
             db.execute("PRAGMA user_version = 2")
             db.execute("DELETE FROM meta")
         db.close()

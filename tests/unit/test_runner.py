@@ -232,7 +232,7 @@ async def test_the_same_order_is_not_taken_twice(path: Path) -> None:
 
 
 def test_what_keeps_a_pending_upgrade_from_beginning() -> None:
-    assert admit(TARGET, None, None, ["a red of b"], []) == Wait("frozen by a red of b")
+    assert admit(TARGET, None, None, ["frozen by a red of b"], []) == Wait("frozen by a red of b")
     own = admit(TARGET, None, None, [], ["a:1:1"])
     assert isinstance(own, Wait)
     assert isinstance(admit(TARGET, TARGET.release, None, [], []), Nothing)
