@@ -18,9 +18,8 @@ Order = Annotated[
     str, StringConstraints(pattern=r"^[0-9a-f]{8}:[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
 ]
 """Rollout and node, such as `a81b21d0:canary`."""
-RedKey = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?:[0-9]{1,16}:[0-9]{1,16}$")
-]
+RED_KEY = f"{NODE_NAME}:[0-9]{{1,16}}:[0-9]{{1,16}}"
+RedKey = Annotated[str, StringConstraints(pattern=f"^{RED_KEY}$")]
 """Origin, boot epoch and sequence of a message, such as `canary:1795213777346:2`."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Reason = Annotated[str, StringConstraints(max_length=2000)]
@@ -74,3 +73,7 @@ def describe(error: ValidationError) -> str:
 
 def is_node_name(text: str) -> bool:
     return re.fullmatch(NODE_NAME, text) is not None
+
+
+def is_red_key(text: str) -> bool:
+    return re.fullmatch(RED_KEY, text) is not None

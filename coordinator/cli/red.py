@@ -34,12 +34,25 @@ from shared.operatorclear import (
 )
 from shared.rollout import RedView
 from shared.terminal import EXIT_MISSING, confirm, print_json, print_table, say
+from shared.wire import is_red_key
 
 app = typer.Typer(help="Failure broadcasts, and how to end one for all.", no_args_is_help=True)
 
 MAX_FILE_BYTES = 3 * (MAX_MESSAGE_BYTES + MAX_CLEAR_BYTES)
 
-KeyArgument = Annotated[str, typer.Argument(help="The red's key, as `rollcall red list` shows it.")]
+
+def _check_key(key: str) -> str:
+    if not is_red_key(key):
+        raise UsageError(
+            f"{key[:80]!r} is no red's key", remedy="list them: rollcall red list --all"
+        )
+    return key
+
+
+KeyArgument = Annotated[
+    str,
+    typer.Argument(help="The red's key, as `rollcall red list` shows it.", callback=_check_key),
+]
 
 
 @app.command("list")
