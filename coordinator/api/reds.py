@@ -13,9 +13,7 @@ from coordinator.repository import Repository
 from shared.errors import BadInputError, NotFoundError
 from shared.operatorclear import MAX_CLEAR_BYTES, identity, open_clear
 from shared.rollout import RedView
-from shared.wire import NODE_NAME, Reason, RedKey, Wire
-
-KEY = rf"{NODE_NAME}:[0-9]{{1,16}}:[0-9]{{1,16}}"
+from shared.wire import RED_KEY, Reason, RedKey, Wire
 
 
 class RedList(Wire):
@@ -94,7 +92,7 @@ class RedsApi(Resource):
             show,
             Allows.VIEWER,
             "One red as its origin signed it, and who holds it.",
-            parameters={"key": KEY},
+            parameters={"key": RED_KEY},
             answer=RedDetail,
             refusals=(404,),
         ),

@@ -74,9 +74,10 @@ class World:
         self.tasks = []
 
     async def told(self) -> list[str]:
+        """The lines that are whole."""
         path = self.home / "told"
         text = await asyncio.to_thread(lambda: path.read_text() if path.exists() else "")
-        return text.splitlines()
+        return text.rpartition("\n")[0].splitlines()
 
 
 async def until(holds: Callable[[], bool]) -> None:
