@@ -17,7 +17,7 @@ from agent.upgrade.phases import Phase
 from scripts.minifleet.breakage import How, break_release
 from scripts.minifleet.fleet import MiniFleet, Node
 from scripts.minifleet.report import build_report
-from shared.rollout import FleetView
+from shared.rollout import FleetView, NodeState
 from shared.roster import Role
 from tests.fleet.conftest import NEW, OLD, Ready
 
@@ -200,11 +200,16 @@ async def test_rollback_while_the_agent_is_down(ready: Ready) -> None:
 
 async def test_a_peer_that_was_down_learns_of_a_red_when_it_returns(ready: Ready) -> None:
     fleet = ready.fleet
-    await fleet.supervisor.stop("witness")
     bad = await fleet.freeze(
         NEW, breakage=await break_release(fleet.npm, Role.CANARY, How.READY, fleet.packages)
     )
     rollout = await fleet.set_target(bad, strategy="canary", soak_s=0)
+    await until(
+        fleet,
+        lambda view: view.rollout is not None and view.rollout.nodes[0].state is NodeState.MOVING,
+        "the canary moves: a rollout does not begin without the witness",
+    )
+    await fleet.supervisor.stop("witness")
     await fleet.until_ended(rollout)
     fleet.start_agent(fleet.node("witness"))
     await until(
