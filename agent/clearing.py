@@ -12,7 +12,7 @@ import structlog
 from tuf.api.metadata import Root
 
 from agent.clears import MAX_HANDED, clears_of, clears_to_upload, clears_uploaded, keep_clear
-from agent.peer_api import Operation
+from agent.peers.asked import Operations
 from agent.peers.mesh import Mesh
 from agent.peers.transport import Transport
 from agent.store import Store
@@ -149,7 +149,7 @@ class OperatorClears:
         if isinstance(found, list):
             await self._learn([str(each) for each in found], peer, uploaded=False)
 
-    def operations(self) -> Mapping[tuple[str, str], tuple[Operation, int]]:
+    def operations(self) -> Operations:
         """What peers may ask for."""
         return {
             ("POST", ASK): (self._answer, MAX_ASK_BYTES),

@@ -32,7 +32,6 @@ from agent.peers.attest import Attestor
 from agent.peers.compare import Comparer
 from agent.peers.directory import Directory
 from agent.peers.listing import PeersReport
-from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.readiness.history import History
 from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
@@ -123,7 +122,7 @@ class Daemon:
             self._trust,
             self._directory,
             self._clock,
-            compare_every_s=config.peers.sync_every,
+            config.peers,
         )
         await self._fleet.open(stack)
         to_gateway = await stack.enter_async_context(session(per_host=4, speaks=None))
@@ -363,9 +362,8 @@ class Daemon:
             self._fleet.gossip,
             self._fleet.releases,
             self.published,
-            more={**self._peering.liveness.operations(), **self._clears.operations()},
+            more=(part.operations() for part in (self._peering, self._clears, self._discovering)),
         )
-        door.add("GET", ADDRESSES, self._discovering.answer)
         self._fleet.links.open(door.answers, on_up=self._link_up, on_lost=self._peering.link_lost)
         for_peers = Server(
             door.application(self._fleet.links.accept),

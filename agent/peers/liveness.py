@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
 
 from agent.peers.absences import Absences
+from agent.peers.asked import Operations, Patience
 from agent.peers.hearsay import (
     LEAVING,
     MAX_BYTES,
@@ -33,7 +34,6 @@ from agent.peers.transport import Transport
 from agent.trust import Trust
 from shared.clock import Clock
 from shared.errors import NotFoundError, RollcallError
-from shared.ratelimit import RateLimit
 from shared.report import Absence
 
 log = structlog.get_logger()
@@ -54,18 +54,6 @@ AT_ONCE_S = 0.05
 CONFIRMED_S = 0.15
 """How long another's word is waited for before others are asked, where the host has refused."""
 GOODBYE_S = 0.5
-ASKED = 100
-"""Of one peer, in so many seconds: questions, statements, and looks that it caused."""
-ASKED_WINDOW_S = 10.0
-
-Operation = Callable[[str, Mapping[str, str], bytes], Awaitable[bytes]]
-
-
-class BusyError(RollcallError):
-    """Asked more often than anybody needs to."""
-
-    code = "busy"
-    http_status = 429
 
 
 class Liveness:
@@ -99,10 +87,11 @@ class Liveness:
         from before it came to an end itself."""
         self._doubted: set[str] = set()
         """To be named to others as not answering in time, with the next statement."""
-        self._asked = RateLimit(clock, failures=ASKED, window_s=ASKED_WINDOW_S)
+        self._patience = Patience(clock)
+        """With questions and statements, and with looks that they cause."""
         self._closing = False
 
-    def operations(self) -> dict[tuple[str, str], tuple[Operation, int]]:
+    def operations(self) -> Operations:
         """For the door for peers: what they may ask, and how much they may say."""
         return {
             ("GET", PING): (self._pong, 0),
@@ -110,6 +99,9 @@ class Liveness:
             ("POST", UNREACHED): (self._hear, MAX_BYTES),
             ("POST", LEAVING): (self._hear_goodbye, 0),
         }
+
+    def is_away(self, peer: str) -> bool:
+        return peer in self._absences
 
     def away(self) -> dict[str, Absence]:
         """The peers that are not there."""
@@ -264,7 +256,10 @@ class Liveness:
         if peer in self._absences or self._silence.has_left(peer):
             return
         reporters = self._silence.reporters(peer, names)[:ANSWERED]
-        self._tell(reporters or self._helpers(peer, TOLD))
+        if not self._links.overlay.is_full:
+            self._tell(self._helpers(peer, len(names)))
+        else:
+            self._tell(reporters or self._helpers(peer, TOLD))
 
     def _tell(self, peers: Iterable[str]) -> None:
         """Soon, so that what is found together is told together."""
@@ -325,22 +320,15 @@ class Liveness:
         return reached
 
     def _look_for_another(self, name: str, reporter: str) -> None:
-        if self._asked.allowed(f"look {reporter}") == 0:
-            self._asked.failed(f"look {reporter}")
+        if self._patience.has(f"look {reporter}"):
             self._look(name, hinted=True)
-
-    def _count(self, peer: str) -> None:
-        """Raises BusyError."""
-        if self._asked.allowed(peer) > 0:
-            raise BusyError(f"{peer} asks more than {ASKED} times in {ASKED_WINDOW_S:g} s")
-        self._asked.failed(peer)
 
     async def _pong(self, *_: object) -> bytes:
         return b"{}"
 
     async def _try(self, asker: str, __: Mapping[str, str], body: bytes) -> bytes:
         """Directly: who was asked asks nobody else."""
-        self._count(asker)
+        self._patience.spend(asker)
         peer, began = Try.from_bytes(body).peer, self._clock.monotonic()
         if peer not in self._trust.peer_names():
             raise NotFoundError(f"the roster names no {peer}")
@@ -355,7 +343,7 @@ class Liveness:
         return Tried(reached=None if unfound else False).canonical()
 
     async def _hear(self, reporter: str, _: Mapping[str, str], body: bytes) -> bytes:
-        self._count(reporter)
+        self._patience.spend(reporter)
         reached = self._take(reporter, Unreached.from_bytes(body))
         return self._statement().model_copy(update={"reached": sorted(reached)}).canonical()
 
@@ -373,8 +361,13 @@ class Liveness:
     async def leave(self) -> None:
         """Tell everybody that this node goes, so that nobody looks for it."""
         self._closing = True
-        linked = [peer for peer in self._trust.peer_names() if self._links.get(peer) is not None]
-        await asyncio.gather(*(self._say_goodbye(peer) for peer in linked))
+        told = [peer for peer in self._trust.peer_names() if self._is_near(peer)]
+        await asyncio.gather(*(self._say_goodbye(peer) for peer in told))
+
+    def _is_near(self, peer: str) -> bool:
+        """Linked; where not all are, a peer whose address is known to answer is near enough."""
+        sparse = not self._links.overlay.is_full
+        return self._links.get(peer) is not None or (sparse and self._transport.has_way(peer))
 
     async def _say_goodbye(self, peer: str) -> None:
         try:

@@ -1,7 +1,8 @@
 """What this node owes its peers: sent at once, again until it is acked, and remembered over a restart.
 
 A red goes out as a datagram first, to all at once and again every few hundredths of a second; over the kept
-connection only to who has not answered by then. Everything else takes the connection.
+connection only to who has not answered by then. Everything else takes the connection. Who cannot be reached
+directly is reached through others.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from agent.peers.datagrams import MAX_DATAGRAM, MESSAGE, Datagrams
 from agent.peers.directory import Directory
-from agent.peers.transport import Transport
+from agent.peers.relay import Relay
 from agent.store import Delivery, Store
 from agent.trust import Trust
 from shared.backoff import Backoff
@@ -56,13 +58,13 @@ class Outbox:
         self,
         trust: Trust,
         store: Store,
-        transport: Transport,
+        relay: Relay,
         directory: Directory,
         datagrams: Datagrams,
         clock: Clock,
         on_ack: Callable[[], None],
     ) -> None:
-        self._trust, self._store, self._transport = trust, store, transport
+        self._trust, self._store, self._relay = trust, store, relay
         self._directory, self._datagrams, self._clock = directory, datagrams, clock
         self._on_ack = on_ack
         self._wake: dict[str, asyncio.Event] = {}
@@ -158,9 +160,17 @@ class Outbox:
                     self._given_up[delivery.key, peer] = number
 
     async def _deliver_one(self, delivery: Delivery) -> None:
-        raw = await self._transport.ask(
-            delivery.peer, "POST", "/v1/peer/messages", data=delivery.raw.encode()
+        ack = await self._relay.deliver(
+            delivery.peer, delivery.raw.encode(), partial(self._open_ack, delivery)
         )
+        sent = self._sent.get(delivery.key)
+        seconds = (
+            self._clock.now() - delivery.at if sent is None else self._clock.monotonic() - sent.at
+        )
+        await self._acked(ack, delivery.key, delivery.peer, seconds)
+
+    def _open_ack(self, delivery: Delivery, raw: bytes) -> Message:
+        """Raises UntrustedError or BadInputError for what is not the peer's ack of just this."""
         ack = open_message(raw, self._trust.roster)
         body = ack.payload.body
         sha256 = sha256_hex(delivery.raw.encode())
@@ -168,8 +178,4 @@ class Outbox:
             raise UntrustedError(f"{delivery.peer} answered with something else than an ack")
         if ack.payload.origin != delivery.peer:
             raise UntrustedError(f"{ack.payload.origin} acked in place of {delivery.peer}")
-        sent = self._sent.get(delivery.key)
-        seconds = (
-            self._clock.now() - delivery.at if sent is None else self._clock.monotonic() - sent.at
-        )
-        await self._acked(ack, delivery.key, delivery.peer, seconds)
+        return ack

@@ -39,6 +39,7 @@ from agent.peering import Peering
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
 from agent.peers.links import Links
+from agent.peers.overlay import Overlay
 from agent.peers.transport import Transport
 from agent.readiness.publishing import Published
 from agent.store import Store
@@ -86,7 +87,8 @@ class Node:
             self._directory.learn(name, Hint(host, port, Found.STATIC))
         dialler = Dialler(layout.tls)
         stack.push_async_callback(dialler.close)
-        self._links = Links(trust, self._directory, dialler, clock)
+        overlay = Overlay(trust, links=config.links, full_mesh_below=config.full_mesh_below)
+        self._links = Links(trust, self._directory, dialler, clock, overlay)
         stack.push_async_callback(self._links.close)
         transport = Transport(self._directory, dialler, self._links.get)
         self._peering = Peering(
@@ -103,14 +105,16 @@ class Node:
         )
         await self._peering.open(stack)
         self._names = trust.peer_names
-        self._gossip = Gossip(trust, transport, clock, self._no_fleet, every_s=config.sync_every)
+        self._gossip = Gossip(
+            trust, transport, clock, self._no_fleet, overlay.chosen, every_s=config.sync_every
+        )
         door = PeerApi(
             trust,
             self._peering.mesh,
             self._gossip,
             NoRepository(),
             no_readiness,
-            more=self._peering.liveness.operations(),
+            more=[self._peering.operations()],
         )
         self._links.open(door.answers, on_up=self._link_up, on_lost=self._link_lost)
         context = server_context(layout.tls, require_client=True)
