@@ -61,7 +61,6 @@ class Membership:
 
     async def open(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self._dialler.close)
-        stack.push_async_callback(self.links.close)
         stack.callback(self.releases.close)
         await self.releases.load()
 

@@ -53,6 +53,7 @@ class Links:
         """All that are open, also those that are about to end."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = Room()
+        self._closed = False
 
     def open(
         self,
@@ -116,7 +117,9 @@ class Links:
         )
 
     async def accept(self, request: web.Request, peer: str) -> web.StreamResponse:
-        """The other end of `_dial`, for as long as it lasts."""
+        """The other end of `_dial`, for as long as it lasts. Raises UnavailableError once this node leaves."""
+        if self._closed:
+            raise UnavailableError(f"{self._trust.name} is going")
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S, max_msg_size=MAX_FRAME, compress=False
         )
@@ -196,8 +199,9 @@ class Links:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """All connections end, those as well that others have dialled. Before the door is closed, which would wait
-        for them."""
+        """All connections end, those as well that others have dialled, and no more are taken. To be done before the
+        door closes, which would wait for them."""
+        self._closed = True
         await asyncio.gather(*(link.end() for link in self._held))
         for task in self._tasks:
             task.cancel()

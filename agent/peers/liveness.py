@@ -31,6 +31,7 @@ from agent.peers.pings import PATH as PING
 from agent.peers.pings import Found, Pings
 from agent.peers.silence import TICK_S, Beat, RoundTrips, Silence
 from agent.peers.transport import Transport
+from agent.peers.turns import Turns
 from agent.trust import Trust
 from shared.clock import Clock
 from shared.errors import NotFoundError, RollcallError
@@ -53,6 +54,8 @@ AT_ONCE_S = 0.05
 """How long a first answer is waited for where another did not get any."""
 CONFIRMED_S = 0.15
 """How long another's word is waited for before others are asked, where the host has refused."""
+FAR_PROBES = 1
+"""Each second, of those with whom a node of a large fleet keeps no connection: each costs a handshake."""
 GOODBYE_S = 0.5
 
 
@@ -76,7 +79,7 @@ class Liveness:
         self._pings = Pings(transport, links.get, clock, self._answered)
         self._trips = RoundTrips(PATIENCE_S, LONGEST_PATIENCE_S)
         self._beat = Beat(clock.monotonic(), clock.now())
-        self._turn: list[str] = []
+        self._near, self._far = Turns(), Turns()
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._busy: set[asyncio.Task[None]] = set()
         self._telling = False
@@ -141,16 +144,13 @@ class Liveness:
             await self._clock.sleep(TICK_S)
 
     def _next(self) -> list[str]:
-        """All in turn, in an order drawn anew each time: nobody waits longer than for the others, and who was away
-        and has a connection again does not wait at all."""
-        names = self._trust.peer_names()
-        if len(self._turn) < self._probes:
-            drawn = [name for name in names if name not in self._turn]
-            random.shuffle(drawn)
-            self._turn += drawn
-        chosen, self._turn = self._turn[: self._probes], self._turn[self._probes :]
+        """Who was away and has a connection again does not wait for its turn."""
+        names, chosen = self._trust.peer_names(), self._links.overlay.chosen()
+        found = [*self._near.draw(chosen, self._probes)]
+        if not self._links.overlay.is_full:
+            found += self._far.draw([name for name in names if name not in chosen], FAR_PROBES)
         back = [name for name in names if name in self._absences and self._links.get(name)]
-        return [name for name in names if name in {*chosen, *back[: self._probes]}]
+        return list(dict.fromkeys([*found, *back[: self._probes]]))
 
     def _doubt_if_late(self) -> bool:
         """After a hang or a sleep of its own this node has missed answers that did come."""

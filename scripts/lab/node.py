@@ -89,7 +89,6 @@ class Node:
         stack.push_async_callback(dialler.close)
         overlay = Overlay(trust, links=config.links, full_mesh_below=config.full_mesh_below)
         self._links = Links(trust, self._directory, dialler, clock, overlay)
-        stack.push_async_callback(self._links.close)
         transport = Transport(self._directory, dialler, self._links.get)
         self._peering = Peering(
             config,
@@ -122,6 +121,7 @@ class Node:
         await server.start()
         stack.push_async_callback(server.stop)
         await self._peering.listen(config.host, server.port)
+        stack.push_async_callback(self._links.close)
         stack.push_async_callback(self._peering.liveness.leave)
         return server.port
 

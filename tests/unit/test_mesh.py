@@ -16,6 +16,7 @@ from agent.dialler import Dialler
 from agent.discovering import Discovering
 from agent.peer_api import PeerApi
 from agent.peering import Peering
+from agent.peers.asked import Operations
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
 from agent.peers.links import Links
@@ -83,7 +84,6 @@ class Peer:
         config = self.config
         overlay = Overlay(self.trust, links=config.links, full_mesh_below=config.full_mesh_below)
         self.links = Links(self.trust, self.directory, self.dialler, SystemClock(), overlay)
-        self.stack.push_async_callback(self.links.close)
         self.transport = Transport(self.directory, self.dialler, self.links.get)
         self.asked: list[str] = []
 
@@ -91,7 +91,12 @@ class Peer:
             self.asked.append(peer)
 
         self.gossip = Gossip(
-            self.trust, self.transport, self.clock, newer_fleet, overlay.chosen, every_s=0.2
+            self.trust,
+            self.transport,
+            self.clock,
+            newer_fleet,
+            overlay.chosen,
+            every_s=config.sync_every,
         )
         self.peering = Peering(
             config,
@@ -116,7 +121,8 @@ class Peer:
             self.transport,
             SystemClock(),
             self.operators,
-            every_s=0.2,
+            overlay.chosen,
+            every_s=config.sync_every,
         )
         self.discovering = Discovering(
             PeerConfig(host=self.host, mdns=self.mdns),
@@ -135,7 +141,7 @@ class Peer:
             self.gossip,
             NoRepository(),
             no_document,
-            more=(part.operations() for part in (self.peering, self.clears, self.discovering)),
+            more=[self.operations(), self.clears.operations(), self.discovering.operations()],
         )
 
         def up(peer: str) -> None:
@@ -154,7 +160,11 @@ class Peer:
         if self.datagrams:
             await self.peering.listen(self.host, self.port)
         self.stack.push_async_callback(server.stop)
+        self.stack.push_async_callback(self.links.close)
         return self
+
+    def operations(self) -> Operations:
+        return self.peering.operations()
 
     async def operators(self) -> Root:
         """Who may sign for this fleet."""
