@@ -16,11 +16,10 @@ from agent.peers.dialling import Race, Room, why
 from agent.peers.directory import Directory, Hint, netloc, plain_host
 from agent.peers.link import HEARTBEAT_S, MAX_FRAME, Answer, Link, Socket
 from agent.peers.overlay import Overlay
-from agent.peers.pings import PATH as PING
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.clock import Clock, wait_at_most
-from shared.errors import RollcallError, UnavailableError
+from shared.errors import UnavailableError
 from shared.roster import tls_name
 
 log = structlog.get_logger()
@@ -150,16 +149,14 @@ class Links:
         """The older one should stay, and may be dead without a word: who got another address, or was switched off
         and on, dials anew and does not end what it had."""
         try:
-            await older.ask("GET", PING, timeout_s=OLDER_S)
+            await older.ping(OLDER_S)
         except UnavailableError:
             if newer.usable:
                 log.info("link replaced", peer=newer.peer, reason="the older one does not answer")
                 self._take_up(newer)
             await older.end()
-            return
-        except RollcallError:
-            """Refused by an agent that does not know the question: it answers."""
-        await newer.retire()
+        else:
+            await newer.retire()
 
     def _take_up(self, link: Link) -> None:
         self._links[link.peer] = link

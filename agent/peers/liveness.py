@@ -146,11 +146,22 @@ class Liveness:
     def _next(self) -> list[str]:
         """Who was away and has a connection again does not wait for its turn."""
         names, chosen = self._trust.peer_names(), self._links.overlay.chosen()
-        found = [*self._near.draw(chosen, self._probes)]
+        found = [peer for peer in self._near.draw(chosen, self._probes) if not self._hears(peer)]
         if not self._links.overlay.is_full:
             found += self._far.draw([name for name in names if name not in chosen], FAR_PROBES)
         back = [name for name in names if name in self._absences and self._links.get(name)]
         return list(dict.fromkeys([*found, *back[: self._probes]]))
+
+    def _hears(self, peer: str) -> bool:
+        """Its own question in the last half of a round has shown that it is there: of two that look for each other
+        one is enough."""
+        link, round_s = self._links.get(peer), TICK_S * len(self._near) / self._probes
+        if link is None or self._silence.misses(peer) or peer in self._absences:
+            return False
+        if (quiet := link.quiet_for()) >= round_s / 2:
+            return False
+        self._silence.reached(peer, self._clock.monotonic() - quiet)
+        return True
 
     def _doubt_if_late(self) -> bool:
         """After a hang or a sleep of its own this node has missed answers that did come."""

@@ -75,11 +75,9 @@ class Pings:
 
     async def _ask(self, link: Link) -> Found:
         try:
-            await link.ask("GET", PATH, timeout_s=PATIENCE_S)
+            await link.ping(PATIENCE_S)
         except UnavailableError:
             return Found.NOTHING
-        except RollcallError:
-            """Refused by an agent that does not know the question: it is there."""
         return Found.ANSWERED
 
     async def _dial(self, peer: str) -> Found:

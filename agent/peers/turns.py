@@ -11,9 +11,15 @@ class Turns:
 
     def __init__(self) -> None:
         self._waiting: list[str] = []
+        self._all = 0
+
+    def __len__(self) -> int:
+        """How many took part when names were drawn last."""
+        return self._all
 
     def draw(self, names: Sequence[str], count: int) -> list[str]:
         """The next ones, of those that are still named; each at most once."""
+        self._all = len(names)
         self._waiting = [name for name in self._waiting if name in names]
         if len(self._waiting) < count:
             drawn = [name for name in names if name not in self._waiting]
