@@ -30,6 +30,8 @@ log = structlog.get_logger()
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
+IDLE_S = 60.0
+"""Between two looks whether there is something after all: who owes something anew says so."""
 MAX_SENT = 1000
 RESENDS_S = (0.04, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses after each time that a datagram was sent to who has not acked it."""
@@ -137,19 +139,20 @@ class Outbox:
         while True:
             wake.clear()
             try:
-                await self._deliver_all(peer)
+                owes = await self._deliver_all(peer)
                 backoff.succeeded()
-                pause = LONGEST_RETRY_S
+                pause = LONGEST_RETRY_S if owes else IDLE_S
             except (RollcallError, OSError) as error:
                 log.debug("not delivered", peer=peer, reason=str(error))
                 pause = backoff.failed()
             await wait_at_most(wake, pause)
 
-    async def _deliver_all(self, peer: str) -> None:
+    async def _deliver_all(self, peer: str) -> bool:
         """One that the peer refuses must not hold up those behind it; it is offered again once there is
-        another roster."""
+        another roster. Whether there was anything."""
         number = self._trust.roster.number
-        for delivery in await self._store.undelivered(peer, self._clock.now()):
+        owed = await self._store.undelivered(peer, self._clock.now())
+        for delivery in owed:
             if self._given_up.get((delivery.key, peer)) == number:
                 continue
             try:
@@ -158,6 +161,7 @@ class Outbox:
                 log.warning("refused", peer=peer, key=delivery.key, reason=str(error))
                 if error.refused_code in FINAL_REFUSALS:
                     self._given_up[delivery.key, peer] = number
+        return bool(owed)
 
     async def _deliver_one(self, delivery: Delivery) -> None:
         ack = await self._relay.deliver(
