@@ -247,6 +247,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=HOST:PORT")
     parser.add_argument("--probes", type=int, default=3)
+    parser.add_argument("--full-mesh-below", type=int, default=200)
+    parser.add_argument("--links", type=int, default=12)
     parser.add_argument("--sync-every", type=float, default=30.0)
     options = parser.parse_args()
     logs.configure(options.home / "logs" / "node.log")
@@ -256,6 +258,8 @@ def main() -> None:
         static=options.peer,
         mdns=False,
         probes=options.probes,
+        full_mesh_below=options.full_mesh_below,
+        links=options.links,
         sync_every=options.sync_every,
     )
     with contextlib.suppress(asyncio.CancelledError):
