@@ -28,7 +28,7 @@ from agent.peers.hearsay import (
 )
 from agent.peers.links import Links
 from agent.peers.pings import PATH as PING
-from agent.peers.pings import Found, Pings
+from agent.peers.pings import Found, Pings, settle
 from agent.peers.silence import TICK_S, Beat, RoundTrips, Silence
 from agent.peers.transport import Transport
 from agent.peers.turns import Turns
@@ -54,8 +54,9 @@ AT_ONCE_S = 0.05
 """How long a first answer is waited for where another did not get any."""
 CONFIRMED_S = 0.15
 """How long another's word is waited for before others are asked, where the host has refused."""
-FAR_PROBES = 1
-"""Each second, of those with whom a node of a large fleet keeps no connection: each costs a handshake."""
+FAR_EVERY_S = 10.0
+"""How often one of those is asked with whom a node of a large fleet keeps no connection: each costs a handshake, of
+some 9 kB. Those who keep one with it look every few seconds, and tell all."""
 GOODBYE_S = 0.5
 
 
@@ -80,6 +81,7 @@ class Liveness:
         self._trips = RoundTrips(PATIENCE_S, LONGEST_PATIENCE_S)
         self._beat = Beat(clock.monotonic(), clock.now())
         self._near, self._far = Turns(), Turns()
+        self._far_at = clock.monotonic()
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._busy: set[asyncio.Task[None]] = set()
         self._telling = False
@@ -147,8 +149,10 @@ class Liveness:
         """Who was away and has a connection again does not wait for its turn."""
         names, chosen = self._trust.peer_names(), self._links.overlay.chosen()
         found = [peer for peer in self._near.draw(chosen, self._probes) if not self._hears(peer)]
-        if not self._links.overlay.is_full:
-            found += self._far.draw([name for name in names if name not in chosen], FAR_PROBES)
+        now = self._clock.monotonic()
+        if not self._links.overlay.is_full and now >= self._far_at:
+            self._far_at = now + FAR_EVERY_S
+            found += self._far.draw([name for name in names if name not in chosen], 1)
         back = [name for name in names if name in self._absences and self._links.get(name)]
         return list(dict.fromkeys([*found, *back[: self._probes]]))
 
@@ -192,9 +196,9 @@ class Liveness:
         if not self._transport.has_way(peer):
             self._pings.by_dial(peer)
         if link is not None:
-            found = await _settle(link, first)
+            found = await settle(link, first)
         if found is Found.NOTHING and self._links.get(peer) is None:
-            found = await _settle(self._pings.by_dial(peer), first)
+            found = await settle(self._pings.by_dial(peer), first)
         if found in (Found.ANSWERED, Found.UNFOUND):
             return
         if found is Found.REFUSED:
@@ -394,9 +398,3 @@ class Liveness:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._pings.close()
         self._absences.close()
-
-
-async def _settle(task: asyncio.Task[Found], patience: float) -> Found:
-    """What it found, or nothing in time; it goes on meanwhile."""
-    done, _ = await asyncio.wait({task}, timeout=patience)
-    return task.result() if task in done else Found.NOTHING

@@ -104,3 +104,9 @@ class Pings:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def settle(task: asyncio.Task[Found], patience: float) -> Found:
+    """What it found, or nothing in time; it goes on meanwhile."""
+    done, _ = await asyncio.wait({task}, timeout=patience)
+    return task.result() if task in done else Found.NOTHING
