@@ -12,7 +12,7 @@ import structlog
 from tuf.api.metadata import Root
 
 from agent.clears import MAX_HANDED, clears_of, clears_to_upload, clears_uploaded, keep_clear
-from agent.peer_api import Operation
+from agent.peers.asked import Operations
 from agent.peers.mesh import Mesh
 from agent.peers.transport import Transport
 from agent.store import Store
@@ -49,8 +49,8 @@ class Offered:
 
 
 class OperatorClears:
-    """`root` is the newest TUF root that this node trusts. A clear under keys of a newer one comes again, as long
-    as its red is open here."""
+    """`root` is the newest TUF root that this node trusts, `wanted` are the peers to ask. A clear under keys of a newer
+    root comes again, as long as its red is open here."""
 
     def __init__(
         self,
@@ -60,12 +60,13 @@ class OperatorClears:
         transport: Transport,
         clock: Clock,
         root: Callable[[], Awaitable[Root]],
+        wanted: Callable[[], list[str]],
         *,
         every_s: float,
     ) -> None:
         self._trust, self._store, self._mesh = trust, store, mesh
         self._transport, self._clock, self._root = transport, clock, root
-        self._every_s = every_s
+        self._wanted, self._every_s = wanted, every_s
         self._refused: set[str] = set()
 
     async def take(self, raw: bytes, *, uploaded: bool = False) -> str:
@@ -125,11 +126,11 @@ class OperatorClears:
         log.warning("an operator's clear was refused", source=source, reason=str(error))
 
     async def run(self) -> None:
-        """While a red is open here, ask the peers every `every_s` seconds whether operators have cleared it."""
+        """While a red is open here, ask the wanted peers every `every_s` seconds whether operators have cleared it."""
         while True:
             await self._clock.sleep(self._every_s)
             reds = [red.key for red in self._mesh.open_reds()][:MAX_ASKED_REDS]
-            for peer in self._trust.peer_names() if reds else []:
+            for peer in self._wanted() if reds else []:
                 await self._ask(peer, reds)
 
     async def _ask(self, peer: str, reds: list[str]) -> None:
@@ -149,7 +150,7 @@ class OperatorClears:
         if isinstance(found, list):
             await self._learn([str(each) for each in found], peer, uploaded=False)
 
-    def operations(self) -> Mapping[tuple[str, str], tuple[Operation, int]]:
+    def operations(self) -> Operations:
         """What peers may ask for."""
         return {
             ("POST", ASK): (self._answer, MAX_ASK_BYTES),

@@ -50,6 +50,10 @@ class PeerConfig(Section):
     probes: int = Field(default=3, ge=1, le=16)
     """How many peers are asked each second whether they are there, and how many others are asked to try one that
     does not answer."""
+    full_mesh_below: int = Field(default=200, ge=2, le=250)
+    """In a fleet of fewer nodes every pair keeps a connection; in a larger one each node keeps `links` of them."""
+    links: int = Field(default=12, ge=4, le=64, multiple_of=2)
+    """With how many peers a node of a large fleet keeps connections. The same on every node."""
 
     @field_validator("advertise")
     @classmethod

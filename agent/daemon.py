@@ -7,37 +7,26 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
-from aiohttp import web
 
-from agent.alarm import Alarms
-from agent.api import control_app
 from agent.changes import Changes
-from agent.clearing import OperatorClears
+from agent.company import Company
 from agent.conductor import Conductor
 from agent.config import AgentConfig
-from agent.discovering import Discovering
-from agent.feed import Feed, Inbox
-from agent.freezes import FreezeList, Freezes, HandFreeze
+from agent.consumers import Consumers
+from agent.doors import Doors
+from agent.freezes import FreezeList, HandFreeze
 from agent.health import Senses
-from agent.hooks import FreezeHook, Tellings
 from agent.layout import Layout
 from agent.loadbalancing import LoadBalancing
 from agent.membership import Membership
 from agent.observing import Observing
 from agent.openclaw.gateway import Gateway
 from agent.openclaw.settings import sweep_settings
-from agent.peer_api import PeerApi
-from agent.peering import Peering
-from agent.peers.attest import Attestor
-from agent.peers.compare import Comparer
 from agent.peers.directory import Directory
 from agent.peers.listing import PeersReport
-from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.readiness.history import History
 from agent.readiness.logs.forms import LogReport
 from agent.readiness.publishing import Published
-from agent.reading_api import readiness_route, reading_app
-from agent.reds_api import add_reds
 from agent.remembering import Remembering
 from agent.reporting import build_report
 from agent.service.choose import choose_service
@@ -59,12 +48,9 @@ from shared.command import end_children_of
 from shared.durable import hold_lock
 from shared.errors import ConflictError, RollcallError
 from shared.http import session
-from shared.listener import Server
-from shared.messages import Message
 from shared.npm import Npm
 from shared.report import NodeReport, RollbackPlan
 from shared.scratch import sweep_scratch
-from shared.tls import server_context
 from shared.wire import short
 
 KEPT_S = 30 * 86400.0
@@ -97,7 +83,6 @@ class Daemon:
         self._balancing = LoadBalancing(config, layout, clock, self._changes.notify)
         self._hand = HandFreeze(layout.home, trust.name, clock, self._changes.notify)
         self._progress = ""
-        self._urls: dict[str, str] = {}
 
     async def __aenter__(self) -> Daemon:
         """Take the home and wire the parts. Raises ConflictError when another agent has the home."""
@@ -123,7 +108,7 @@ class Daemon:
             self._trust,
             self._directory,
             self._clock,
-            compare_every_s=config.peers.sync_every,
+            config.peers,
         )
         await self._fleet.open(stack)
         to_gateway = await stack.enter_async_context(session(per_host=4, speaks=None))
@@ -164,21 +149,20 @@ class Daemon:
             self.report,
             self.conductor.told,
             self._fleet.releases,
-            clears=self._clears,
-            addresses=self._discovering,
+            clears=self._company.clears,
+            addresses=self._company.discovering,
         )
         self._changes.listen(self._sync.changed)
-        self._hook = FreezeHook(
+        self._consumers = Consumers(
             config.hooks,
             self._trust.name,
             str(layout.home),
-            Tellings(self._store),
-            self.mesh.open_reds,
+            self._store,
+            self.mesh,
             self._clock,
+            self._changes,
         )
-        self._changes.listen(self._hook.changed)
-        self._feed = Feed(Inbox(self._store, self._trust.name), self._clock)
-        self._changes.listen(self._feed.changed)
+        self._doors = Doors(config, layout, self, self._consumers.feed, stack)
 
     async def _prune(self) -> None:
         await self.keeper.prune()
@@ -204,14 +188,14 @@ class Daemon:
             Senses(self.monitor.document, self._reaches_somebody, lambda: self._sync.refused),
             self._clock,
             self._fleet.releases,
-            self._alarms,
+            self._company.alarms,
             self._say,
         )
         self._upgrading = Upgrading(
             self._deps(),
             self._store,
             self.mesh,
-            self._alarms,
+            self._company.alarms,
             self.freezes,
             self.monitor,
             self._changes,
@@ -221,74 +205,26 @@ class Daemon:
         self.keeper = self._upgrading.keeper
 
     def _reaches_somebody(self) -> bool:
-        peers = self._trust.peer_names()
-        return self._sync.connected or any(self._directory.how(name) for name in peers)
+        return self._sync.connected or self._company.reaches_somebody()
 
     async def _open_mesh(self) -> None:
-        transport = self._fleet.transport
-        self._peering = Peering(
-            self._config.peers,
-            self._trust,
-            self._store,
-            transport,
-            self._directory,
-            self._fleet.links,
-            self._clock,
-            epoch=await self._store.next_epoch(self._clock.now()),
-            on_message=self._heard,
-            on_change=self._changes.notify,
-        )
-        await self._peering.open(self._stack)
-        self.mesh = self._peering.mesh
-        self._discovering = Discovering(
-            self._config.peers,
+        self._company = Company(
+            self._config,
             self._layout,
             self._trust,
+            self._store,
+            self._fleet,
             self._directory,
-            self._fleet.links,
             self._clock,
-            on_found=self.mesh.peer_found,
+            monitor=self.monitor,
+            hand=self._hand,
+            changes=self._changes,
+            epoch=await self._store.next_epoch(self._clock.now()),
             has_list=lambda: self._sync.connected,
+            settled=lambda: self.conductor.settled,
         )
-        await self._discovering.open(self._stack)
-        self._clears = OperatorClears(
-            self._trust,
-            self._store,
-            self.mesh,
-            transport,
-            self._clock,
-            self._fleet.releases.root,
-            every_s=self._config.peers.sync_every,
-        )
-        self._attestor = Attestor(
-            self._trust,
-            self.mesh,
-            transport,
-            self._store,
-            self._clock,
-            self.monitor.document,
-            self._fleet.releases.signed,
-        )
-        self.freezes = Freezes(self._hand, self.mesh, self._trust.name)
-        probes = self._config.probes
-        self._alarms = Alarms(
-            self.mesh,
-            self._store,
-            self.freezes,
-            self._clock,
-            red_after_s=probes.red_after,
-            unknown_after_s=probes.unknown_after,
-        )
-        self._comparer = Comparer(
-            self._trust,
-            transport,
-            self._clock,
-            self._alarms,
-            self.monitor.document,
-            lambda: self.conductor.settled,
-            self.monitor.refresh_facts,
-            lasts_s=probes.mismatch_after,
-        )
+        await self._company.open(self._stack)
+        self.mesh, self.freezes = self._company.mesh, self._company.freezes
 
     def _deps(self) -> Deps:
         return Deps(
@@ -303,8 +239,8 @@ class Daemon:
             gateway=self._gateway,
             readiness=self.monitor,
             releases=self._fleet.releases,
-            attestors=self._attestor,
-            alarm=self._alarms,
+            attestors=self._company.attestor,
+            alarm=self._company.alarms,
             weight=self._balancing.traffic,
             trees=self._trees,
             snapshots=self._snapshots,
@@ -316,17 +252,13 @@ class Daemon:
         """Recover, then serve; `on_ready` is told the addresses once the doors are open.
         Cancellation stops the tasks; the gateway keeps running."""
         await self.conductor.recover()
-        for_peers = await self._listen()
-        on_ready(self._urls)
+        for_peers = await self._doors.open(self._trust, self._fleet, self._company, self._balancing)
+        on_ready(self._doors.urls)
         async with asyncio.TaskGroup() as group:
             for name, work in (
                 ("service", self.service.keep()),
                 ("readiness", self.monitor.run()),
                 ("history", self._remembering.chronicle.run()),
-                ("mesh", self._peering.run()),
-                ("compare", self._comparer.run()),
-                ("clears", self._clears.run()),
-                ("roster", self._fleet.gossip.run()),
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
                 ("housekeeping", self._tidy()),
@@ -335,16 +267,16 @@ class Daemon:
                 ("sync", self._sync.run()),
                 ("health", self._own.health.run()),
                 ("conductor", self.conductor.run()),
-                ("freeze-hook", self._hook.run()),
-                ("consumers", self._feed.run()),
-                ("discovery", self._discovering.run(for_peers)),
+                ("freeze-hook", self._consumers.hook.run()),
+                ("consumers", self._consumers.feed.run()),
+                *self._company.work(for_peers).items(),
             ):
                 group.create_task(work, name=name)
 
     async def answer_alone(self, *, recover: bool) -> None:
         """Open the private door only: for a command while no agent runs here."""
         await (self.conductor.recover() if recover else self.conductor.load())
-        await self._open_socket()
+        await self._doors.open_socket()
 
     async def _tidy(self) -> None:
         while True:
@@ -354,65 +286,11 @@ class Daemon:
                 log.warning("old messages are kept", reason=str(error))
             await self._clock.sleep(TIDY_EVERY_S)
 
-    async def _listen(self) -> int:
-        """Open all doors; the port that peers dial."""
-        peers, api = self._config.peers, self._config.api
-        door = PeerApi(
-            self._trust,
-            self.mesh,
-            self._fleet.gossip,
-            self._fleet.releases,
-            self.published,
-            more={**self._peering.liveness.operations(), **self._clears.operations()},
-        )
-        door.add("GET", ADDRESSES, self._discovering.answer)
-        self._fleet.links.open(door.answers, on_up=self._link_up, on_lost=self._peering.link_lost)
-        for_peers = Server(
-            door.application(self._fleet.links.accept),
-            peers.host,
-            peers.port,
-            server_context(self._layout.tls, require_client=True),
-        )
-        readers = Server(add_reds(reading_app(self), self._feed), api.host, api.port)
-        for server in (for_peers, readers):
-            await server.start()
-            self._stack.push_async_callback(server.stop)
-        self._stack.push_async_callback(self._peering.liveness.leave)
-        self._fleet.door = for_peers
-        await self._peering.listen(peers.host, for_peers.port)
-        self._urls = {"readiness": f"http://{api.host}:{readers.port}/v1/readiness"}
-        self._urls |= await self._balancing.open(self._stack, self.monitor.document)
-        await self._open_socket()
-        return for_peers.port
-
-    async def _open_socket(self) -> None:
-        app = add_reds(control_app(self, readiness_route(self)), self._feed)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        path = self._layout.socket
-        path.unlink(missing_ok=True)
-        try:
-            await web.UnixSite(runner, str(path)).start()
-        except OSError as error:
-            raise RollcallError(f"cannot open {path}: {error}") from error
-        path.chmod(0o600)
-        self._stack.callback(path.unlink, missing_ok=True)
-
-    def _link_up(self, peer: str) -> None:
-        self._peering.link_up(peer)
-        self._discovering.link_up(peer)
-
     def _say(self, text: str) -> None:
         text = short(text, 500)
         if text != self._progress:
             self._progress = text
             self._changes.notify()
-
-    def _heard(self, message: Message) -> None:
-        """A new message of a peer; what it freezes is frozen already."""
-        self._attestor.heard(message)
-        self._changes.notify()
 
     def published(self) -> Published:
         return self.monitor.published()
@@ -437,25 +315,25 @@ class Daemon:
             freezes=self.freezes.now(),
             progress=self._progress,
             waiting=self.conductor.waiting,
-            urls=self._urls,
+            urls=self._doors.urls,
             broadcasts=await self.mesh.recent_broadcasts(),
             alerts=[
                 *self._fleet.alerts,
                 *self._sync.alerts,
-                *self._hook.alerts,
-                *self._discovering.alerts,
+                *self._consumers.hook.alerts,
+                *self._company.discovering.alerts,
             ],
             certificate_expires=self._fleet.renewal.expires,
             standing=self._upgrading.outlook.now,
             balancers=self._balancing.askers.seen(),
             weight=self.weight(),
             trends=self._remembering.trends.now(),
-            away=self._peering.liveness.away(),
-            addresses=self._discovering.addresses(),
+            away=self._company.liveness.away(),
+            addresses=self._company.discovering.addresses(),
         )
 
     async def peers(self) -> PeersReport:
-        return await self._discovering.listing()
+        return await self._company.discovering.listing()
 
     async def roll_back(self, reason: str) -> NodeReport:
         await self.conductor.runner.roll_back(reason)
@@ -471,10 +349,10 @@ class Daemon:
         await self.mesh.clear(key, reason)
 
     async def attestations(self, order: str) -> AttestationExport:
-        return await self._attestor.export(order)
+        return await self._company.attestor.export(order)
 
     async def take_clear(self, envelope: bytes) -> str:
-        return await self._clears.hand_in(envelope)
+        return await self._company.clears.hand_in(envelope)
 
     async def freeze(self, who: str, why: str) -> FreezeList:
         await self._hand.freeze(who, why)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 from agent.config import PeerConfig, parse_static
 from agent.layout import Layout
+from agent.peers.asked import Operations
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.interfaces import (
     Reader,
@@ -22,6 +23,7 @@ from agent.peers.listing import Looked, PeersReport, peer_line
 from agent.peers.mdns import Discovery
 from agent.peers.names import Names
 from agent.peers.remembered import Memory
+from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.peers.whereabouts import Whereabouts
 from agent.trust import Trust
 from shared.clock import Clock
@@ -136,8 +138,12 @@ class Discovering:
         self._directory.is_us(found)
         return found
 
-    async def answer(self, peer: str, params: Mapping[str, str], body: bytes) -> bytes:
-        """For a peer that asks where everybody is."""
+    def operations(self) -> Operations:
+        """What peers may ask for."""
+        return {("GET", ADDRESSES): (self._answer, 0)}
+
+    async def _answer(self, peer: str, _: Mapping[str, str], __: bytes) -> bytes:
+        """Where everybody is."""
         return self._whereabouts.tell(peer).model_dump_json().encode()
 
     async def listing(self) -> PeersReport:

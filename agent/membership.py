@@ -7,12 +7,14 @@ import random
 from contextlib import AsyncExitStack
 from functools import partial
 
+from agent.config import PeerConfig
 from agent.coordinator import Coordinator
 from agent.dialler import Dialler
 from agent.layout import Layout
 from agent.peers.directory import Directory
 from agent.peers.gossip import Gossip
 from agent.peers.links import Links
+from agent.peers.overlay import Overlay
 from agent.peers.transport import Transport
 from agent.releases import Releases, Source
 from agent.renewal import Renewal
@@ -36,25 +38,29 @@ class Membership:
         trust: Trust,
         directory: Directory,
         clock: Clock,
-        *,
-        compare_every_s: float,
+        config: PeerConfig,
     ) -> None:
         self._layout, self._trust, self._directory = layout, trust, directory
         self._dialler = Dialler(layout.tls)
         self.coordinator = Coordinator(self._dialler, trust.identity.url)
-        self.links = Links(trust, directory, self._dialler, clock)
+        overlay = Overlay(trust, links=config.links, full_mesh_below=config.full_mesh_below)
+        self.links = Links(trust, directory, self._dialler, clock, overlay)
         self.transport = Transport(directory, self._dialler, self.links.get)
         tuf = TufClient(layout.tuf)
         self.releases = Releases(tuf, self.coordinator, self._sources, clock, self._take_fleet)
         self.renewal = Renewal(layout, trust, self.coordinator, clock, self._renew_connections)
         self.gossip = Gossip(
-            trust, self.transport, clock, self._fetch_from, every_s=compare_every_s
+            trust,
+            self.transport,
+            clock,
+            self._fetch_from,
+            overlay.chosen,
+            every_s=config.sync_every,
         )
         self.door: Server | None = None
 
     async def open(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self._dialler.close)
-        stack.push_async_callback(self.links.close)
         stack.callback(self.releases.close)
         await self.releases.load()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 from aiohttp import web
 
+from agent.peers.asked import Operation, Operations
 from agent.peers.link import Answer
 from agent.peers.links import PATH as LINK
+from agent.peers.relay import MESSAGES
 from agent.readiness.publishing import Published
 from agent.reading_api import MAX_NONCE
 from agent.trust import Trust
@@ -42,10 +44,6 @@ class Repository(Protocol):
     async def serve(self, path: str) -> bytes: ...
 
 
-Operation = Callable[[str, Mapping[str, str], bytes], Awaitable[bytes]]
-"""Who asks, the parameters, the body; the bytes of the answer."""
-
-
 class PeerApi:
     """Who calls is what the certificate says, looked up in the roster of this very moment. Every operation can be
     asked for by a request of its own, and over a link."""
@@ -59,26 +57,23 @@ class PeerApi:
         readiness: Callable[[], Published],
         speaks: ProtocolRange = SPOKEN,
         *,
-        more: Mapping[tuple[str, str], tuple[Operation, int]] | None = None,
+        more: Iterable[Operations] = (),
     ) -> None:
-        """`more` are operations by method and path, each with the most bytes of its body."""
+        """`more` is what the other parts of the agent answer to."""
         self._trust, self._messages, self._readiness = trust, messages, readiness
         self._speaker = Speaker(f"the agent of {trust.name}", speaks)
         self._rosters, self._repository = rosters, repository
         self._operations: dict[tuple[str, str], tuple[Operation, int]] = {
-            ("POST", "/v1/peer/messages"): (self._receive, MAX_MESSAGE_BYTES),
+            ("POST", MESSAGES): (self._receive, MAX_MESSAGE_BYTES),
             ("GET", "/v1/peer/events"): (self._events, 0),
             ("GET", "/v1/peer/roster/number"): (self._roster_number, 0),
             ("GET", "/v1/peer/roster"): (self._roster, 0),
             ("POST", "/v1/peer/roster"): (self._take_roster, MAX_ROSTER_BYTES),
             ("GET", "/v1/readiness"): (self._show_readiness, 0),
             ("GET", "/v1/peer/readiness"): (self._show_changed, 0),
-            **(more or {}),
         }
-
-    def add(self, method: str, path: str, operation: Operation, limit: int = 0) -> None:
-        """One more, before the door opens; `limit` is that of a question's body, in bytes."""
-        self._operations[method, path] = (operation, limit)
+        for operations in more:
+            self._operations |= operations
 
     def application(
         self, accept: Callable[[web.Request, str], Awaitable[web.StreamResponse]]

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from agent.config import PeerConfig
+from agent.peers.asked import Operations
 from agent.peers.datagrams import Datagrams
 from agent.peers.directory import Directory
 from agent.peers.each import serve_each_peer
@@ -18,6 +19,8 @@ from agent.peers.liveness import Liveness
 from agent.peers.mesh import Mesh
 from agent.peers.notes import Notes
 from agent.peers.outbox import Outbox
+from agent.peers.relay import Relay
+from agent.peers.spreading import Spreading
 from agent.peers.transport import Transport
 from agent.store import Store
 from agent.trust import Trust
@@ -53,20 +56,25 @@ class Peering:
         dropped: Counter[str] = Counter()
         patience = RateLimit(clock, failures=BAD_DATAGRAMS, window_s=BAD_WINDOW_S)
         self._datagrams = Datagrams(self._receive, self._take_ack, patience, dropped)
-        self._outbox = Outbox(trust, store, transport, directory, self._datagrams, clock, on_change)
+        self.liveness = Liveness(
+            trust, transport, links, clock, probes=config.probes, on_change=on_change
+        )
+        self._relay = Relay(trust, transport, links, clock, self.liveness.is_away)
+        self._outbox = Outbox(
+            trust, store, self._relay, directory, self._datagrams, clock, on_change
+        )
         self.mesh = Mesh(
             trust,
             store,
             self._outbox,
             clock,
             epoch,
-            on_message=on_message,
+            on_message=self._heard,
             on_change=on_change,
             dropped=dropped,
         )
-        self.liveness = Liveness(
-            trust, transport, links, clock, probes=config.probes, on_change=on_change
-        )
+        self._on_message = on_message
+        self._spreading = Spreading(self.mesh, links, directory, self._datagrams)
         self._notes = Notes(self.mesh, transport, clock, every_s=config.sync_every)
 
     async def _receive(self, raw: bytes) -> bytes:
@@ -75,10 +83,20 @@ class Peering:
     async def _take_ack(self, raw: bytes) -> None:
         await self._outbox.take_ack(raw)
 
+    def _heard(self, message: Message) -> None:
+        self._spreading.accepted(message)
+        self._on_message(message)
+
+    def operations(self) -> Operations:
+        """What peers may ask for."""
+        parts = (self.liveness, self._relay, self._spreading)
+        return {name: each for part in parts for name, each in part.operations().items()}
+
     async def open(self, stack: AsyncExitStack) -> None:
         await self.mesh.load()
         stack.push_async_callback(self._outbox.close)
         stack.push_async_callback(self._datagrams.close)
+        stack.push_async_callback(self._spreading.close)
         stack.push_async_callback(self.liveness.close)
 
     async def listen(self, host: str, port: int) -> None:
@@ -95,14 +113,15 @@ class Peering:
         self.liveness.link_lost(peer)
 
     async def run(self) -> None:
-        """Deliver to every peer of the roster, compare notes with each, and look whether they are there, for
-        ever."""
+        """Deliver to every peer of the roster, keep connections with those that were chosen and compare notes with
+        each of these, and look whether all are there, for ever."""
+        chosen, everybody = self._links.overlay.chosen, self._trust.peer_names
         async with asyncio.TaskGroup() as group:
-            group.create_task(serve_each_peer(self._trust, self._clock, "peer", self._serve))
+            for what, serve, wanted in (
+                ("link", self._links.keep, chosen),
+                ("notes", self._notes.compare, chosen),
+                ("outbox", self._outbox.deliver, everybody),
+            ):
+                serving = serve_each_peer(self._trust, self._clock, what, serve, wanted)
+                group.create_task(serving, name=what)
             group.create_task(self.liveness.run(), name="liveness")
-
-    async def _serve(self, peer: str) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._links.keep(peer))
-            group.create_task(self._outbox.deliver(peer))
-            group.create_task(self._notes.compare(peer))

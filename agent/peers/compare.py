@@ -139,8 +139,10 @@ class Comparer:
         self._judging = asyncio.Lock()
 
     async def run(self) -> None:
-        """One conversation with each peer of the roster, for ever."""
-        await serve_each_peer(self._trust, self._clock, "compare", self._watch)
+        """One conversation with each peer of the roster, linked or not, for ever."""
+        await serve_each_peer(
+            self._trust, self._clock, "compare", self._watch, self._trust.peer_names
+        )
 
     async def _watch(self, peer: str) -> None:
         try:

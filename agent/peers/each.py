@@ -1,4 +1,4 @@
-"""One task for each peer of the roster, for as long as the roster names it."""
+"""One task for each peer of the roster, or each of some, for as long as the roster names it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ LOOK_EVERY_S = 30.0
 
 
 async def serve_each_peer(
-    trust: Trust, clock: Clock, what: str, serve: Callable[[str], Coroutine[Any, Any, None]]
+    trust: Trust,
+    clock: Clock,
+    what: str,
+    serve: Callable[[str], Coroutine[Any, Any, None]],
+    wanted: Callable[[], list[str]],
 ) -> None:
-    """Runs `serve(name)` for every live peer, for ever; cancels it when the peer leaves. `what` names
-    the tasks."""
+    """Runs `serve(name)` for every peer that is wanted by the roster of now, for ever; cancels it when that is
+    over. `what` names the tasks."""
     running: dict[str, asyncio.Task[None]] = {}
     changed = asyncio.Event()
     trust.listen(changed.set)
     async with asyncio.TaskGroup() as group:
         while True:
             changed.clear()
-            names = set(trust.peer_names())
+            names = set(wanted())
             for name in names - running.keys():
                 running[name] = group.create_task(serve(name), name=f"{what}-{name}")
             for name in running.keys() - names:

@@ -35,7 +35,8 @@ class RosterNumber(Wire):
 
 class Gossip:
     """`on_newer_fleet` is told a peer whose roster goes with a fleet document that this node lacks; it
-    fetches the metadata from there. `every_s` is how often each peer is asked for what it has."""
+    fetches the metadata from there. `wanted` are the peers to talk with, the rest hears it from them; `every_s` is how
+    often each is asked for what it has."""
 
     def __init__(
         self,
@@ -43,10 +44,11 @@ class Gossip:
         transport: Transport,
         clock: Clock,
         on_newer_fleet: Callable[[str], Awaitable[None]],
+        wanted: Callable[[], list[str]],
         *,
         every_s: float,
     ) -> None:
-        self._trust, self._transport, self._clock = trust, transport, clock
+        self._trust, self._transport, self._clock, self._wanted = trust, transport, clock, wanted
         self._on_newer_fleet, self._every_s = on_newer_fleet, every_s
         self._news: dict[str, asyncio.Event] = {}
         self._offsets: dict[str, tuple[float, float]] = {}
@@ -69,8 +71,8 @@ class Gossip:
         }
 
     async def run(self) -> None:
-        """One conversation with each peer of the roster, for ever."""
-        await serve_each_peer(self._trust, self._clock, "roster", self._talk)
+        """One conversation with each of the wanted peers, for ever."""
+        await serve_each_peer(self._trust, self._clock, "roster", self._talk, self._wanted)
 
     async def _talk(self, peer: str) -> None:
         news = self._news.setdefault(peer, asyncio.Event())

@@ -2,6 +2,7 @@
 
 A frame is a line of JSON and the bytes of a body. `{"ask": 7, "method": "GET", "path": "/v1/peer/events"}` is
 answered by `{"to": 7, "status": 200}`; the operations are those of the door for peers, and so are the refusals.
+`{"ask": 8}` asks for a sign of life, which is `{"to": 8}`.
 Whoever dialled, both may ask. Its end is news at once: a process that is killed closes its connections.
 """
 
@@ -18,7 +19,7 @@ from pydantic import Field
 
 from shared.canonical import canonical_json
 from shared.errors import BadInputError, RollcallError, UnavailableError
-from shared.http import problem_of, refusal_of
+from shared.http import RefusedError, problem_of, refusal_of
 from shared.metadata import MAX_TARGETS_BYTES
 from shared.wire import MAX_INTEGER, Wire
 
@@ -75,12 +76,23 @@ class Link:
         self._answering: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(MAX_ASKED)
         self._sending = asyncio.Lock()
+        self._heard = asyncio.get_running_loop().time()
         self.retiring = False
         """Nothing new is asked on it: another connection with this peer has taken over."""
 
     @property
     def usable(self) -> bool:
         return not (self.retiring or self._socket.closed)
+
+    def quiet_for(self) -> float:
+        """Seconds since something came from the peer."""
+        return asyncio.get_running_loop().time() - self._heard
+
+    async def ping(self, timeout_s: float) -> None:
+        """Whether the peer is there, in as few bytes as a question has. One that does not know this form refuses,
+        which is an answer. Raises UnavailableError."""
+        with contextlib.suppress(RefusedError):
+            await self.ask("", "", timeout_s=timeout_s)
 
     async def ask(
         self,
@@ -122,6 +134,7 @@ class Link:
         """Until either side ends it."""
         try:
             while (message := await self._socket.receive()).type is aiohttp.WSMsgType.BINARY:
+                self._heard = asyncio.get_running_loop().time()
                 await self._take(message.data)
         except BadInputError as error:
             log.warning("link ended", peer=self.peer, reason=str(error))
@@ -148,8 +161,10 @@ class Link:
         self._room.release()
 
     async def _reply(self, head: Head, body: bytes) -> None:
+        answer, status = b"", 200
         try:
-            answer, status = await self._answer(head.method, head.path, head.params, body), 200
+            if head.path:
+                answer = await self._answer(head.method, head.path, head.params, body)
         except RollcallError as error:
             answer, status = canonical_json(problem_of(error)), error.http_status
         except Exception:

@@ -19,7 +19,8 @@ SHOWN_FAILURES = 8
 class PeerState(StrEnum):
     LINKED = "linked"
     REACHED = "reached"
-    """It answered a request of its own a moment ago; the kept connection is being made."""
+    """It answered a request of its own a moment ago. The kept connection is being made, or, in a large fleet, none is
+    kept with this peer."""
     UNTRIED = "untried"
     """An address is known since a moment ago."""
     BLOCKED = "blocked"

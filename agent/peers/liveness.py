@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
 
 from agent.peers.absences import Absences
+from agent.peers.asked import Operations, Patience
 from agent.peers.hearsay import (
     LEAVING,
     MAX_BYTES,
@@ -27,13 +28,13 @@ from agent.peers.hearsay import (
 )
 from agent.peers.links import Links
 from agent.peers.pings import PATH as PING
-from agent.peers.pings import Found, Pings
+from agent.peers.pings import Found, Pings, settle
 from agent.peers.silence import TICK_S, Beat, RoundTrips, Silence
 from agent.peers.transport import Transport
+from agent.peers.turns import Turns
 from agent.trust import Trust
 from shared.clock import Clock
 from shared.errors import NotFoundError, RollcallError
-from shared.ratelimit import RateLimit
 from shared.report import Absence
 
 log = structlog.get_logger()
@@ -53,19 +54,10 @@ AT_ONCE_S = 0.05
 """How long a first answer is waited for where another did not get any."""
 CONFIRMED_S = 0.15
 """How long another's word is waited for before others are asked, where the host has refused."""
+FAR_EVERY_S = 10.0
+"""How often one of those is asked with whom a node of a large fleet keeps no connection: each costs a handshake, of
+some 9 kB. Those who keep one with it look every few seconds, and tell all."""
 GOODBYE_S = 0.5
-ASKED = 100
-"""Of one peer, in so many seconds: questions, statements, and looks that it caused."""
-ASKED_WINDOW_S = 10.0
-
-Operation = Callable[[str, Mapping[str, str], bytes], Awaitable[bytes]]
-
-
-class BusyError(RollcallError):
-    """Asked more often than anybody needs to."""
-
-    code = "busy"
-    http_status = 429
 
 
 class Liveness:
@@ -88,7 +80,8 @@ class Liveness:
         self._pings = Pings(transport, links.get, clock, self._answered)
         self._trips = RoundTrips(PATIENCE_S, LONGEST_PATIENCE_S)
         self._beat = Beat(clock.monotonic(), clock.now())
-        self._turn: list[str] = []
+        self._near, self._far = Turns(), Turns()
+        self._far_at = clock.monotonic()
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._busy: set[asyncio.Task[None]] = set()
         self._telling = False
@@ -99,10 +92,11 @@ class Liveness:
         from before it came to an end itself."""
         self._doubted: set[str] = set()
         """To be named to others as not answering in time, with the next statement."""
-        self._asked = RateLimit(clock, failures=ASKED, window_s=ASKED_WINDOW_S)
+        self._patience = Patience(clock)
+        """With questions and statements, and with looks that they cause."""
         self._closing = False
 
-    def operations(self) -> dict[tuple[str, str], tuple[Operation, int]]:
+    def operations(self) -> Operations:
         """For the door for peers: what they may ask, and how much they may say."""
         return {
             ("GET", PING): (self._pong, 0),
@@ -110,6 +104,9 @@ class Liveness:
             ("POST", UNREACHED): (self._hear, MAX_BYTES),
             ("POST", LEAVING): (self._hear_goodbye, 0),
         }
+
+    def is_away(self, peer: str) -> bool:
+        return peer in self._absences
 
     def away(self) -> dict[str, Absence]:
         """The peers that are not there."""
@@ -149,16 +146,26 @@ class Liveness:
             await self._clock.sleep(TICK_S)
 
     def _next(self) -> list[str]:
-        """All in turn, in an order drawn anew each time: nobody waits longer than for the others, and who was away
-        and has a connection again does not wait at all."""
-        names = self._trust.peer_names()
-        if len(self._turn) < self._probes:
-            drawn = [name for name in names if name not in self._turn]
-            random.shuffle(drawn)
-            self._turn += drawn
-        chosen, self._turn = self._turn[: self._probes], self._turn[self._probes :]
+        """Who was away and has a connection again does not wait for its turn."""
+        names, chosen = self._trust.peer_names(), self._links.overlay.chosen()
+        found = [peer for peer in self._near.draw(chosen, self._probes) if not self._hears(peer)]
+        now = self._clock.monotonic()
+        if not self._links.overlay.is_full and now >= self._far_at:
+            self._far_at = now + FAR_EVERY_S
+            found += self._far.draw([name for name in names if name not in chosen], 1)
         back = [name for name in names if name in self._absences and self._links.get(name)]
-        return [name for name in names if name in {*chosen, *back[: self._probes]}]
+        return list(dict.fromkeys([*found, *back[: self._probes]]))
+
+    def _hears(self, peer: str) -> bool:
+        """Its own question in the last half of a round has shown that it is there: of two that look for each other
+        one is enough."""
+        link, round_s = self._links.get(peer), TICK_S * len(self._near) / self._probes
+        if link is None or self._silence.misses(peer) or peer in self._absences:
+            return False
+        if (quiet := link.quiet_for()) >= round_s / 2:
+            return False
+        self._silence.reached(peer, self._clock.monotonic() - quiet)
+        return True
 
     def _doubt_if_late(self) -> bool:
         """After a hang or a sleep of its own this node has missed answers that did come."""
@@ -189,9 +196,9 @@ class Liveness:
         if not self._transport.has_way(peer):
             self._pings.by_dial(peer)
         if link is not None:
-            found = await _settle(link, first)
+            found = await settle(link, first)
         if found is Found.NOTHING and self._links.get(peer) is None:
-            found = await _settle(self._pings.by_dial(peer), first)
+            found = await settle(self._pings.by_dial(peer), first)
         if found in (Found.ANSWERED, Found.UNFOUND):
             return
         if found is Found.REFUSED:
@@ -264,7 +271,10 @@ class Liveness:
         if peer in self._absences or self._silence.has_left(peer):
             return
         reporters = self._silence.reporters(peer, names)[:ANSWERED]
-        self._tell(reporters or self._helpers(peer, TOLD))
+        if not self._links.overlay.is_full:
+            self._tell(self._helpers(peer, len(names)))
+        else:
+            self._tell(reporters or self._helpers(peer, TOLD))
 
     def _tell(self, peers: Iterable[str]) -> None:
         """Soon, so that what is found together is told together."""
@@ -325,22 +335,15 @@ class Liveness:
         return reached
 
     def _look_for_another(self, name: str, reporter: str) -> None:
-        if self._asked.allowed(f"look {reporter}") == 0:
-            self._asked.failed(f"look {reporter}")
+        if self._patience.has(f"look {reporter}"):
             self._look(name, hinted=True)
-
-    def _count(self, peer: str) -> None:
-        """Raises BusyError."""
-        if self._asked.allowed(peer) > 0:
-            raise BusyError(f"{peer} asks more than {ASKED} times in {ASKED_WINDOW_S:g} s")
-        self._asked.failed(peer)
 
     async def _pong(self, *_: object) -> bytes:
         return b"{}"
 
     async def _try(self, asker: str, __: Mapping[str, str], body: bytes) -> bytes:
         """Directly: who was asked asks nobody else."""
-        self._count(asker)
+        self._patience.spend(asker)
         peer, began = Try.from_bytes(body).peer, self._clock.monotonic()
         if peer not in self._trust.peer_names():
             raise NotFoundError(f"the roster names no {peer}")
@@ -355,7 +358,7 @@ class Liveness:
         return Tried(reached=None if unfound else False).canonical()
 
     async def _hear(self, reporter: str, _: Mapping[str, str], body: bytes) -> bytes:
-        self._count(reporter)
+        self._patience.spend(reporter)
         reached = self._take(reporter, Unreached.from_bytes(body))
         return self._statement().model_copy(update={"reached": sorted(reached)}).canonical()
 
@@ -373,8 +376,13 @@ class Liveness:
     async def leave(self) -> None:
         """Tell everybody that this node goes, so that nobody looks for it."""
         self._closing = True
-        linked = [peer for peer in self._trust.peer_names() if self._links.get(peer) is not None]
-        await asyncio.gather(*(self._say_goodbye(peer) for peer in linked))
+        told = [peer for peer in self._trust.peer_names() if self._is_near(peer)]
+        await asyncio.gather(*(self._say_goodbye(peer) for peer in told))
+
+    def _is_near(self, peer: str) -> bool:
+        """Linked; where not all are, a peer whose address is known to answer is near enough."""
+        sparse = not self._links.overlay.is_full
+        return self._links.get(peer) is not None or (sparse and self._transport.has_way(peer))
 
     async def _say_goodbye(self, peer: str) -> None:
         try:
@@ -390,9 +398,3 @@ class Liveness:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._pings.close()
         self._absences.close()
-
-
-async def _settle(task: asyncio.Task[Found], patience: float) -> Found:
-    """What it found, or nothing in time; it goes on meanwhile."""
-    done, _ = await asyncio.wait({task}, timeout=patience)
-    return task.result() if task in done else Found.NOTHING

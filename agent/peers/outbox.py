@@ -1,7 +1,8 @@
 """What this node owes its peers: sent at once, again until it is acked, and remembered over a restart.
 
 A red goes out as a datagram first, to all at once and again every few hundredths of a second; over the kept
-connection only to who has not answered by then. Everything else takes the connection.
+connection only to who has not answered by then. Everything else takes the connection. Who cannot be reached
+directly is reached through others.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from agent.peers.datagrams import MAX_DATAGRAM, MESSAGE, Datagrams
 from agent.peers.directory import Directory
-from agent.peers.transport import Transport
+from agent.peers.relay import Relay
 from agent.store import Delivery, Store
 from agent.trust import Trust
 from shared.backoff import Backoff
@@ -28,6 +30,8 @@ log = structlog.get_logger()
 
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
+IDLE_S = 60.0
+"""Between two looks whether there is something after all: who owes something anew says so."""
 MAX_SENT = 1000
 RESENDS_S = (0.04, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses after each time that a datagram was sent to who has not acked it."""
@@ -56,13 +60,13 @@ class Outbox:
         self,
         trust: Trust,
         store: Store,
-        transport: Transport,
+        relay: Relay,
         directory: Directory,
         datagrams: Datagrams,
         clock: Clock,
         on_ack: Callable[[], None],
     ) -> None:
-        self._trust, self._store, self._transport = trust, store, transport
+        self._trust, self._store, self._relay = trust, store, relay
         self._directory, self._datagrams, self._clock = directory, datagrams, clock
         self._on_ack = on_ack
         self._wake: dict[str, asyncio.Event] = {}
@@ -135,19 +139,20 @@ class Outbox:
         while True:
             wake.clear()
             try:
-                await self._deliver_all(peer)
+                owes = await self._deliver_all(peer)
                 backoff.succeeded()
-                pause = LONGEST_RETRY_S
+                pause = LONGEST_RETRY_S if owes else IDLE_S
             except (RollcallError, OSError) as error:
                 log.debug("not delivered", peer=peer, reason=str(error))
                 pause = backoff.failed()
             await wait_at_most(wake, pause)
 
-    async def _deliver_all(self, peer: str) -> None:
+    async def _deliver_all(self, peer: str) -> bool:
         """One that the peer refuses must not hold up those behind it; it is offered again once there is
-        another roster."""
+        another roster. Whether there was anything."""
         number = self._trust.roster.number
-        for delivery in await self._store.undelivered(peer, self._clock.now()):
+        owed = await self._store.undelivered(peer, self._clock.now())
+        for delivery in owed:
             if self._given_up.get((delivery.key, peer)) == number:
                 continue
             try:
@@ -156,11 +161,20 @@ class Outbox:
                 log.warning("refused", peer=peer, key=delivery.key, reason=str(error))
                 if error.refused_code in FINAL_REFUSALS:
                     self._given_up[delivery.key, peer] = number
+        return bool(owed)
 
     async def _deliver_one(self, delivery: Delivery) -> None:
-        raw = await self._transport.ask(
-            delivery.peer, "POST", "/v1/peer/messages", data=delivery.raw.encode()
+        ack = await self._relay.deliver(
+            delivery.peer, delivery.raw.encode(), partial(self._open_ack, delivery)
         )
+        sent = self._sent.get(delivery.key)
+        seconds = (
+            self._clock.now() - delivery.at if sent is None else self._clock.monotonic() - sent.at
+        )
+        await self._acked(ack, delivery.key, delivery.peer, seconds)
+
+    def _open_ack(self, delivery: Delivery, raw: bytes) -> Message:
+        """Raises UntrustedError or BadInputError for what is not the peer's ack of just this."""
         ack = open_message(raw, self._trust.roster)
         body = ack.payload.body
         sha256 = sha256_hex(delivery.raw.encode())
@@ -168,8 +182,4 @@ class Outbox:
             raise UntrustedError(f"{delivery.peer} answered with something else than an ack")
         if ack.payload.origin != delivery.peer:
             raise UntrustedError(f"{ack.payload.origin} acked in place of {delivery.peer}")
-        sent = self._sent.get(delivery.key)
-        seconds = (
-            self._clock.now() - delivery.at if sent is None else self._clock.monotonic() - sent.at
-        )
-        await self._acked(ack, delivery.key, delivery.peer, seconds)
+        return ack

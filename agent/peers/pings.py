@@ -75,11 +75,9 @@ class Pings:
 
     async def _ask(self, link: Link) -> Found:
         try:
-            await link.ask("GET", PATH, timeout_s=PATIENCE_S)
+            await link.ping(PATIENCE_S)
         except UnavailableError:
             return Found.NOTHING
-        except RollcallError:
-            """Refused by an agent that does not know the question: it is there."""
         return Found.ANSWERED
 
     async def _dial(self, peer: str) -> Found:
@@ -106,3 +104,9 @@ class Pings:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def settle(task: asyncio.Task[Found], patience: float) -> Found:
+    """What it found, or nothing in time; it goes on meanwhile."""
+    done, _ = await asyncio.wait({task}, timeout=patience)
+    return task.result() if task in done else Found.NOTHING

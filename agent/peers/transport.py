@@ -89,7 +89,8 @@ class Transport:
         timeout_s: float = 10.0,
         max_answer: int = MAX_JSON_BYTES,
     ) -> bytes:
-        """The same, and not over the kept connection. Raises NobodyThereError where every address refused, and
+        """The same, over a connection for this question alone: in a large fleet those that one dials in turn would
+        be many if they were kept. Raises NobodyThereError where every address refused, and
         NoAddressError where there is none."""
         failed: list[UnavailableError] = []
         for hint in self._directory.candidates(peer)[:MAX_TRIED]:
@@ -101,6 +102,7 @@ class Transport:
                     timeout_s=timeout_s,
                     max_answer=max_answer,
                     server_hostname=tls_name(peer),
+                    headers={"Connection": "close"},
                     params=params,
                     data=data,
                 )

@@ -75,13 +75,21 @@ class Whereabouts:
             await asyncio.gather(*(self._ask(peer) for peer in self._to_ask()))
 
     def _to_ask(self) -> list[str]:
-        wanted = self._wanted()
-        linked = [name for name in wanted if self._links.get(name) is not None]
+        linked = [name for name in self._wanted() if self._links.get(name) is not None]
         asked = [name for name in linked if name in self._fresh]
         self._fresh.clear()
-        if not asked and len(linked) < len(wanted):
+        if not asked and self._misses_somebody():
             asked = random.sample(linked, min(MAX_ASKED, len(linked)))
         return asked
+
+    def _misses_somebody(self) -> bool:
+        """With whom it should be linked, or of whom nothing is known."""
+        chosen = set(self._links.overlay.chosen())
+        return any(
+            self._links.get(name) is None
+            and (name in chosen or not self._directory.candidates(name))
+            for name in self._wanted()
+        )
 
     async def _ask(self, peer: str) -> None:
         link = self._links.get(peer)

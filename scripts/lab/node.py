@@ -39,6 +39,7 @@ from agent.peering import Peering
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
 from agent.peers.links import Links
+from agent.peers.overlay import Overlay
 from agent.peers.transport import Transport
 from agent.readiness.publishing import Published
 from agent.store import Store
@@ -86,8 +87,8 @@ class Node:
             self._directory.learn(name, Hint(host, port, Found.STATIC))
         dialler = Dialler(layout.tls)
         stack.push_async_callback(dialler.close)
-        self._links = Links(trust, self._directory, dialler, clock)
-        stack.push_async_callback(self._links.close)
+        overlay = Overlay(trust, links=config.links, full_mesh_below=config.full_mesh_below)
+        self._links = Links(trust, self._directory, dialler, clock, overlay)
         transport = Transport(self._directory, dialler, self._links.get)
         self._peering = Peering(
             config,
@@ -103,14 +104,16 @@ class Node:
         )
         await self._peering.open(stack)
         self._names = trust.peer_names
-        self._gossip = Gossip(trust, transport, clock, self._no_fleet, every_s=config.sync_every)
+        self._gossip = Gossip(
+            trust, transport, clock, self._no_fleet, overlay.chosen, every_s=config.sync_every
+        )
         door = PeerApi(
             trust,
             self._peering.mesh,
             self._gossip,
             NoRepository(),
             no_readiness,
-            more=self._peering.liveness.operations(),
+            more=[self._peering.operations()],
         )
         self._links.open(door.answers, on_up=self._link_up, on_lost=self._link_lost)
         context = server_context(layout.tls, require_client=True)
@@ -118,6 +121,7 @@ class Node:
         await server.start()
         stack.push_async_callback(server.stop)
         await self._peering.listen(config.host, server.port)
+        stack.push_async_callback(self._links.close)
         stack.push_async_callback(self._peering.liveness.leave)
         return server.port
 
@@ -243,6 +247,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=HOST:PORT")
     parser.add_argument("--probes", type=int, default=3)
+    parser.add_argument("--full-mesh-below", type=int, default=200)
+    parser.add_argument("--links", type=int, default=12)
     parser.add_argument("--sync-every", type=float, default=30.0)
     options = parser.parse_args()
     logs.configure(options.home / "logs" / "node.log")
@@ -252,6 +258,8 @@ def main() -> None:
         static=options.peer,
         mdns=False,
         probes=options.probes,
+        full_mesh_below=options.full_mesh_below,
+        links=options.links,
         sync_every=options.sync_every,
     )
     with contextlib.suppress(asyncio.CancelledError):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.peers.asked import ASKED, BusyError
 from agent.peers.directory import Found, Hint
 from agent.peers.hearsay import TRY, UNREACHED, Try, Unreached
-from agent.peers.liveness import ASKED, BusyError
 from agent.peers.silence import ALONE_S, SETTLE_S
 from shared.errors import NotFoundError
 from shared.ports import free_port

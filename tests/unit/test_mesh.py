@@ -16,11 +16,12 @@ from agent.dialler import Dialler
 from agent.discovering import Discovering
 from agent.peer_api import PeerApi
 from agent.peering import Peering
+from agent.peers.asked import Operations
 from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
 from agent.peers.links import Links
+from agent.peers.overlay import Overlay
 from agent.peers.transport import Transport
-from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.readiness.publishing import Published
 from agent.store import Store
 from shared.clock import Clock, SystemClock
@@ -59,7 +60,9 @@ class Peer:
         datagrams: bool = False,
         host: str = "127.0.0.1",
         mdns: bool = False,
+        config: PeerConfig | None = None,
     ) -> None:
+        self.config = config or PeerConfig(sync_every=0.2)
         self.fleet, self.name, self.datagrams = fleet, name, datagrams
         self.clock = clock or SystemClock()
         self.host, self.mdns = host, mdns
@@ -78,17 +81,25 @@ class Peer:
         self.stack.push_async_callback(self.store.close)
         self.dialler = Dialler(self.layout.tls)
         self.stack.push_async_callback(self.dialler.close)
-        self.links = Links(self.trust, self.directory, self.dialler, SystemClock())
-        self.stack.push_async_callback(self.links.close)
+        config = self.config
+        overlay = Overlay(self.trust, links=config.links, full_mesh_below=config.full_mesh_below)
+        self.links = Links(self.trust, self.directory, self.dialler, SystemClock(), overlay)
         self.transport = Transport(self.directory, self.dialler, self.links.get)
         self.asked: list[str] = []
 
         async def newer_fleet(peer: str) -> None:
             self.asked.append(peer)
 
-        self.gossip = Gossip(self.trust, self.transport, self.clock, newer_fleet, every_s=0.2)
+        self.gossip = Gossip(
+            self.trust,
+            self.transport,
+            self.clock,
+            newer_fleet,
+            overlay.chosen,
+            every_s=config.sync_every,
+        )
         self.peering = Peering(
-            PeerConfig(sync_every=0.2),
+            config,
             self.trust,
             self.store,
             self.transport,
@@ -110,17 +121,9 @@ class Peer:
             self.transport,
             SystemClock(),
             self.operators,
-            every_s=0.2,
+            overlay.chosen,
+            every_s=config.sync_every,
         )
-        door = PeerApi(
-            self.trust,
-            self.mesh,
-            self.gossip,
-            NoRepository(),
-            no_document,
-            more={**self.liveness.operations(), **self.clears.operations()},
-        )
-
         self.discovering = Discovering(
             PeerConfig(host=self.host, mdns=self.mdns),
             self.layout,
@@ -132,7 +135,14 @@ class Peer:
             has_list=lambda: False,
         )
         await self.discovering.open(self.stack)
-        door.add("GET", ADDRESSES, self.discovering.answer)
+        door = PeerApi(
+            self.trust,
+            self.mesh,
+            self.gossip,
+            NoRepository(),
+            no_document,
+            more=[self.operations(), self.clears.operations(), self.discovering.operations()],
+        )
 
         def up(peer: str) -> None:
             self.peering.link_up(peer)
@@ -150,7 +160,11 @@ class Peer:
         if self.datagrams:
             await self.peering.listen(self.host, self.port)
         self.stack.push_async_callback(server.stop)
+        self.stack.push_async_callback(self.links.close)
         return self
+
+    def operations(self) -> Operations:
+        return self.peering.operations()
 
     async def operators(self) -> Root:
         """Who may sign for this fleet."""
