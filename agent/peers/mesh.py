@@ -137,11 +137,12 @@ class Mesh:
         self._on_change()
 
     async def _send(self, body: Body, peers: list[str], expires_in_s: float | None) -> Message:
+        decided_at = self._clock.monotonic()
         async with self._signing:
-            message, signed_at = self._sign(body, expires_in_s), self._clock.monotonic()
+            message = self._sign(body, expires_in_s)
             added = await self._store.add(message, self._clock.now(), peers)
         self._note_red(message, added)
-        self._outbox.send(message, peers, signed_at)
+        self._outbox.send(message, peers, decided_at)
         return message
 
     def _sign(self, body: Body, expires_in_s: float | None = None) -> Message:
@@ -213,6 +214,10 @@ class Mesh:
     async def recent_broadcasts(self) -> list[Broadcast]:
         """What this node said to all, newest first, with the peers that signed for it."""
         return await self._store.broadcasts(self._trust.name, RECENT_BROADCASTS)
+
+    def unacked(self) -> set[str]:
+        """Keys of what this agent has sent since it started and not every peer has acked."""
+        return self._outbox.unacked()
 
     def peer_found(self, peer: str) -> None:
         """An address was learnt."""

@@ -76,9 +76,14 @@ class Outbox:
             task.cancel()
         await asyncio.gather(*self._shouting, return_exceptions=True)
 
-    def send(self, message: Message, peers: list[str], signed_at: float) -> None:
-        """What the store owes these peers from now on. `signed_at` is on the monotonic clock."""
-        self._sent[message.key] = _Sent(message.sha256, signed_at, set(peers))
+    def unacked(self) -> set[str]:
+        """Keys of what was sent since the start and somebody has not acked."""
+        return {key for key, sent in self._sent.items() if sent.waiting}
+
+    def send(self, message: Message, peers: list[str], decided_at: float) -> None:
+        """What the store owes these peers from now on. `decided_at`, before it was signed, is on the monotonic
+        clock: acks are timed from then."""
+        self._sent[message.key] = _Sent(message.sha256, decided_at, set(peers))
         if len(self._sent) > MAX_SENT:
             del self._sent[next(iter(self._sent))]
         alarm = isinstance(message.payload.body, Red | Clear)

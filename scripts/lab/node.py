@@ -9,6 +9,8 @@ in order.
 |---|---|---|
 | red | reason | key |
 | clear | key, reason | |
+| alarm | reason | key, acked_ms by peer: once all have acked it |
+| end | key, reason | clears, and answers once all have acked that |
 | reds | | open, frozen_by: keys |
 | acks | | broadcasts: key, acked_ms by peer |
 | away | | away: since, left, reason by peer |
@@ -73,6 +75,7 @@ class Node:
         self._layout = Layout(home)
         self._clock = SystemClock()
         self._told_away: dict[str, bool] = {}
+        self._news = asyncio.Event()
 
     async def open(self, stack: AsyncExitStack) -> int:
         """The port that it listens on."""
@@ -133,6 +136,7 @@ class Node:
         tell(event="heard", type=message.payload.body.type, key=message.key)
 
     def _changed(self) -> None:
+        self._news.set()
         away = {name: absence.left for name, absence in self._peering.liveness.away().items()}
         if away != self._told_away:
             self._told_away = away
@@ -158,6 +162,8 @@ class Node:
             orders: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
                 "red": self._red,
                 "clear": self._clear,
+                "alarm": self._alarm,
+                "end": self._end,
                 "reds": self._reds,
                 "acks": self._acks,
                 "away": self._show_away,
@@ -178,6 +184,23 @@ class Node:
     async def _clear(self, key: str, reason: str) -> dict[str, Any]:
         await self._peering.mesh.clear(key, reason)
         return {}
+
+    async def _alarm(self, reason: str) -> dict[str, Any]:
+        key = (await self._red(reason))["key"]
+        await self._all_acked()
+        sent = await self._peering.mesh.recent_broadcasts()
+        return {"key": key, "acked_ms": next(each.acked_ms for each in sent if each.key == key)}
+
+    async def _end(self, key: str, reason: str) -> dict[str, Any]:
+        await self._clear(key, reason)
+        await self._all_acked()
+        return {}
+
+    async def _all_acked(self) -> None:
+        """And stored here, each ack: `_changed` is called after that."""
+        while self._peering.mesh.unacked():
+            self._news.clear()
+            await self._news.wait()
 
     async def _reds(self) -> dict[str, Any]:
         mesh = self._peering.mesh
