@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +23,8 @@ from shared.report import Broadcast
 from shared.wire import Sha256, Wire
 
 T = TypeVar("T")
+Ended = tuple["asyncio.Future[Any]", object, Exception | None]
+"""Who waits for it, its result, and why it failed."""
 
 
 class Blocked(Wire):
@@ -93,6 +94,8 @@ class Store:
         self._db = connection
         self._thread = thread
         self._writes: deque[tuple[Callable[[], object], asyncio.Future[Any]]] = deque()
+        self._committing = False
+        """Work for the thread that will take along what is waiting."""
 
     @classmethod
     async def open(cls, path: Path) -> Store:
@@ -124,7 +127,9 @@ class Store:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._writes.append((work, future))
-        await self._do(partial(self._commit_waiting, loop))
+        if not self._committing:
+            self._committing = True
+            self._thread.submit(self._commit_waiting, loop)
         try:
             result: T = await future
         except sqlite3.Error as error:
@@ -132,11 +137,12 @@ class Store:
         return result
 
     def _commit_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On the store's thread. Whoever comes to find that another has taken its work along has nothing to do."""
+        """On the store's thread. What comes from here on waits for the next time."""
+        self._committing = False
         batch = [self._writes.popleft() for _ in range(len(self._writes))]
         if not batch:
             return
-        ended: list[tuple[asyncio.Future[Any], object, sqlite3.Error | None]] = []
+        ended: list[Ended] = []
         try:
             with self._db as db:
                 db.execute("BEGIN")
@@ -144,8 +150,7 @@ class Store:
                     ended.append((future, *_attempt(db, work)))
         except sqlite3.Error as error:
             ended = [(future, None, error) for _, future in batch]
-        for future, result, failure in ended:
-            loop.call_soon_threadsafe(_settle, future, result, failure)
+        loop.call_soon_threadsafe(_settle, ended)
 
     async def write(self, sql: str, *values: object) -> int:
         """One statement, committed. Returns the number of rows it changed."""
@@ -182,35 +187,34 @@ class Store:
         """Keep an envelope, and owe it to `peers`."""
 
         def work() -> Added:
-            payload = message.payload
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO envelopes"
-                " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires, keyid)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    message.key,
-                    message.sha256,
-                    payload.origin,
-                    payload.epoch,
-                    payload.sequence,
-                    payload.body.type,
-                    message.ref,
-                    message.raw,
-                    at,
-                    payload.expires,
-                    message.keyid,
-                ),
-            ).rowcount
-            if added and payload.body.type == "red":
+            added, kind = self._keep(message, at), message.payload.body.type
+            if added and kind == "red":
                 end_if_cleared(self._db, message.key, message.raw, at)
             self._db.executemany(
                 "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
                 [(message.key, peer) for peer in peers],
             )
-            opened = self._db.execute(f"SELECT 1 {_OPEN} AND r.key = ?", (message.key,)).fetchone()
-            return Added(added > 0, opened is not None)
+            opened = kind == "red" and self._db.execute(
+                f"SELECT 1 {_OPEN} AND r.key = ?", (message.key,)
+            ).fetchone()
+            return Added(added, bool(opened))
 
         return await self._commit(work)
+
+    def _keep(self, message: Message, at: float) -> bool:
+        """On the store's thread. False for one that was here already."""
+        payload = message.payload
+        values = (
+            *(message.key, message.sha256, payload.origin, payload.epoch, payload.sequence),
+            *(payload.body.type, message.ref, message.raw, at, payload.expires, message.keyid),
+        )
+        changed = self._db.execute(
+            "INSERT OR IGNORE INTO envelopes"
+            " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires, keyid)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
+        return changed.rowcount > 0
 
     async def undelivered(self, peer: str, now: float) -> list[Delivery]:
         """Oldest first: one origin's messages reach a peer in the order they were made. What has
@@ -224,13 +228,17 @@ class Store:
         )
         return [Delivery(row["key"], row["peer"], row["raw"], row["at"]) for row in rows]
 
-    async def delivered(self, key: str, peer: str, ms: float) -> None:
-        await self.write(
-            "UPDATE deliveries SET acked_ms = ? WHERE key = ? AND peer = ? AND acked_ms IS NULL",
-            ms,
-            key,
-            peer,
-        )
+    async def acked(self, ack: Message, at: float, delivery: tuple[str, str], ms: float) -> None:
+        """Keep a peer's ack of `delivery`, message and peer, which came after so long."""
+
+        def work() -> None:
+            self._keep(ack, at)
+            self._db.execute(
+                "UPDATE deliveries SET acked_ms = ? WHERE key = ? AND peer = ? AND acked_ms IS NULL",
+                (ms, *delivery),
+            )
+
+        await self._commit(work)
 
     async def to_upload(self, limit: int = 32) -> list[str]:
         rows = await self.rows("SELECT raw FROM envelopes WHERE uploaded = 0 LIMIT ?", limit)
@@ -346,11 +354,11 @@ class Store:
 
 def _attempt(
     db: sqlite3.Connection, work: Callable[[], object]
-) -> tuple[object, sqlite3.Error | None]:
+) -> tuple[object, Exception | None]:
     db.execute("SAVEPOINT one")
     try:
         result = work()
-    except sqlite3.Error as error:
+    except Exception as error:  # noqa: BLE001 - it is raised to whoever waits for this work
         db.execute("ROLLBACK TO one")
         return None, error
     finally:
@@ -358,13 +366,14 @@ def _attempt(
     return result, None
 
 
-def _settle(future: asyncio.Future[Any], result: object, failure: sqlite3.Error | None) -> None:
-    if future.done():
-        return
-    if failure is None:
-        future.set_result(result)
-    else:
-        future.set_exception(failure)
+def _settle(ended: list[Ended]) -> None:
+    for future, result, failure in ended:
+        if future.done():
+            continue
+        if failure is None:
+            future.set_result(result)
+        else:
+            future.set_exception(failure)
 
 
 def _explain(error: sqlite3.Error) -> StoreError:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from agent.peers.known import Known
 from agent.peers.outbox import Outbox
 from agent.store import Added, Store
 from agent.trust import Trust
@@ -73,6 +74,8 @@ class Mesh:
         self._signing = asyncio.Lock()
         self._open: dict[str, Message] = {}
         self._floors: dict[str, tuple[int, int]] = {}
+        self._known = Known()
+        trust.listen(self._known.clear)
         self.dropped = dropped
 
     async def load(self) -> None:
@@ -82,6 +85,7 @@ class Mesh:
     async def prune(self, before: float) -> int:
         """Forget what is closed and older than `before`, in seconds since the epoch. Returns how many."""
         gone = await self._store.prune(before)
+        self._known.clear()
         self._floors = await self._store.floors()
         return gone
 
@@ -141,6 +145,7 @@ class Mesh:
         async with self._signing:
             message = self._sign(body, expires_in_s)
             added = await self._store.add(message, self._clock.now(), peers)
+        self._known.add(message.raw.encode())
         self._note_red(message, added)
         self._outbox.send(message, peers, decided_at)
         return message
@@ -164,16 +169,21 @@ class Mesh:
 
         Raises UntrustedError or BadInputError for what is dropped; `dropped` counts those by reason.
         """
+        if (given := self._known.ack(raw)) is not None:
+            return given
+        roster = self._trust.roster
         try:
-            message = open_message(raw, self._trust.roster)
+            message = open_message(raw, roster)
             self._check_fresh(message)
         except (UntrustedError, BadInputError) as error:
             self.dropped[error.code] += 1
             raise
         await self._keep(message)
         async with self._signing:
-            ack = self._sign(Ack(ref=message.key, sha256=message.sha256))
-        return ack.raw.encode()
+            ack = self._sign(Ack(ref=message.key, sha256=message.sha256)).raw.encode()
+        if roster is self._trust.roster:
+            self._known.add(raw, ack)
+        return ack
 
     def _check_fresh(self, message: Message) -> None:
         payload = message.payload
@@ -204,8 +214,8 @@ class Mesh:
         if not added.new:
             return
         self._note_red(message, added)
-        log.info("message", type=message.payload.body.type, key=message.key)
         self._on_message(message)
+        asyncio.get_running_loop().call_soon(_tell, message)
 
     async def events(self) -> list[str]:
         """Open reds and recent clears, for a peer that compares notes."""
@@ -225,11 +235,16 @@ class Mesh:
 
     async def learn(self, raw: bytes) -> None:
         """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted."""
+        if raw in self._known:
+            return
+        roster = self._trust.roster
         try:
-            message = open_message(raw, self._trust.roster)
+            message = open_message(raw, roster)
             if isinstance(message.payload.body, Red | Clear):
                 self._check_fresh(message)
                 await self._keep(message)
+                if roster is self._trust.roster:
+                    self._known.add(raw)
         except (UntrustedError, BadInputError) as error:
             self.dropped[error.code] += 1
 
@@ -249,3 +264,8 @@ class Mesh:
         signs the roster must not be able to hide a red (P6)."""
         messages = [read_message(raw.encode()) for raw in await self._store.open_reds()]
         return {message.key: message for message in messages}
+
+
+def _tell(message: Message) -> None:
+    """To the log, after the ack has gone."""
+    log.info("message", type=message.payload.body.type, key=message.key)

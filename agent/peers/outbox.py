@@ -14,6 +14,7 @@ import structlog
 
 from agent.peers.datagrams import MAX_DATAGRAM, MESSAGE, Datagrams
 from agent.peers.directory import Directory
+from agent.peers.known import Known
 from agent.peers.transport import Transport
 from agent.store import Delivery, Store
 from agent.trust import Trust
@@ -29,9 +30,9 @@ log = structlog.get_logger()
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 MAX_SENT = 1000
-RESENDS_S = (0.04, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
+RESENDS_S = (0.03, 0.03, 0.04, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses after each time that a datagram was sent to who has not acked it."""
-PATIENT_SENDS = 4
+PATIENT_SENDS = 5
 """So many datagrams before the kept connection tries as well."""
 ADDRESSES = 2
 """Of one peer that a datagram is sent to: where it answered last, and the next best."""
@@ -69,6 +70,8 @@ class Outbox:
         self._sent: dict[str, _Sent] = {}
         self._given_up: dict[tuple[str, str], tuple[int, int]] = {}
         """By message and peer: the roster under which it was refused for good."""
+        self._taken = Known()
+        trust.listen(self._taken.clear)
         self._shouting: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -110,6 +113,8 @@ class Outbox:
     async def take_ack(self, raw: bytes) -> None:
         """One that came as a datagram. Raises UntrustedError or BadInputError for one of somebody else, or
         of something that was never sent; one that came before is ignored."""
+        if raw in self._taken:
+            return
         ack = open_message(raw, self._trust.roster)
         body, peer = ack.payload.body, ack.payload.origin
         if not isinstance(body, Ack):
@@ -119,14 +124,13 @@ class Outbox:
             raise BadInputError(f"{peer} acked what was not sent")
         if peer in sent.waiting:
             await self._acked(ack, body.ref, peer, self._clock.monotonic() - sent.at)
+        self._taken.add(raw)
 
     async def _acked(self, ack: Message, key: str, peer: str, seconds: float) -> None:
         if sent := self._sent.get(key):
             sent.waiting.discard(peer)
-        await asyncio.gather(
-            self._store.add(ack, self._clock.now(), []),
-            self._store.delivered(key, peer, max(0.0, seconds) * 1000),
-        )
+        ms = max(0.0, seconds) * 1000
+        await self._store.acked(ack, self._clock.now(), (key, peer), ms)
         self._on_ack()
 
     def nudge(self, peer: str) -> None:

@@ -92,7 +92,8 @@ async def ours(place: Place, socket_in: SocketIn) -> AsyncIterator[Side]:
         nodes = {}
         for name, (host, port) in place.addresses.items():
             others = {each: at for each, at in place.addresses.items() if each != name}
-            node = NodeProcess(homes[name], host, port, others, before=place.before(name))
+            before = place.before(name)
+            node = NodeProcess(homes[name], host, port, others, before=before, words=["--quiet"])
             await node.start()
             stack.push_async_callback(node.stop)
             nodes[name] = node

@@ -70,8 +70,8 @@ def tell(**line: Any) -> None:
 class Node:
     """Opened on `stack`, which closes it in reverse."""
 
-    def __init__(self, home: Path, config: PeerConfig) -> None:
-        self._config = config
+    def __init__(self, home: Path, config: PeerConfig, *, quiet: bool = False) -> None:
+        self._config, self._quiet = config, quiet
         self._layout = Layout(home)
         self._clock = SystemClock()
         self._told_away: dict[str, bool] = {}
@@ -133,7 +133,8 @@ class Node:
         tell(event="newer-fleet", peer=peer)
 
     def _heard(self, message: Message) -> None:
-        tell(event="heard", type=message.payload.body.type, key=message.key)
+        if not self._quiet:
+            tell(event="heard", type=message.payload.body.type, key=message.key)
 
     def _changed(self) -> None:
         self._news.set()
@@ -241,12 +242,12 @@ async def take_orders(node: Node) -> None:
         pipe.close()
 
 
-async def live(home: Path, config: PeerConfig) -> None:
+async def live(home: Path, config: PeerConfig, *, quiet: bool) -> None:
     loop, me = asyncio.get_running_loop(), asyncio.current_task()
     if me is not None:
         loop.add_signal_handler(signal.SIGTERM, me.cancel)
     async with AsyncExitStack() as stack:
-        node = Node(home, config)
+        node = Node(home, config, quiet=quiet)
         tell(event="up", port=await node.open(stack))
         work = {asyncio.create_task(node.run()), asyncio.create_task(take_orders(node))}
         try:
@@ -266,6 +267,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=HOST:PORT")
     parser.add_argument("--probes", type=int, default=3)
+    parser.add_argument("--quiet", action="store_true", help="do not tell what it hears")
     parser.add_argument("--sync-every", type=float, default=30.0)
     options = parser.parse_args()
     logs.configure(options.home / "logs" / "node.log")
@@ -278,7 +280,7 @@ def main() -> None:
         sync_every=options.sync_every,
     )
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(live(options.home, config))
+        asyncio.run(live(options.home, config, quiet=options.quiet))
 
 
 if __name__ == "__main__":
