@@ -80,6 +80,17 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class Acked:
+    """A peer's ack of the message `key`: when it came, in wall time, and how long after the decision."""
+
+    ack: Message
+    at: float
+    key: str
+    peer: str
+    ms: float
+
+
+@dataclass(frozen=True)
 class Added:
     new: bool
     """False for one that was here already."""
@@ -228,14 +239,15 @@ class Store:
         )
         return [Delivery(row["key"], row["peer"], row["raw"], row["at"]) for row in rows]
 
-    async def acked(self, ack: Message, at: float, delivery: tuple[str, str], ms: float) -> None:
-        """Keep a peer's ack of `delivery`, message and peer, which came after so long."""
+    async def acked(self, acks: list[Acked]) -> None:
+        """Keep them; what they are for is not owed any more."""
 
         def work() -> None:
-            self._keep(ack, at)
-            self._db.execute(
+            for each in acks:
+                self._keep(each.ack, each.at)
+            self._db.executemany(
                 "UPDATE deliveries SET acked_ms = ? WHERE key = ? AND peer = ? AND acked_ms IS NULL",
-                (ms, *delivery),
+                [(each.ms, each.key, each.peer) for each in acks],
             )
 
         await self._commit(work)

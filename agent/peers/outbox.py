@@ -16,7 +16,7 @@ from agent.peers.datagrams import MAX_DATAGRAM, MESSAGE, Datagrams
 from agent.peers.directory import Directory
 from agent.peers.known import Known
 from agent.peers.transport import Transport
-from agent.store import Delivery, Store
+from agent.store import Acked, Delivery, Store
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.canonical import sha256_hex
@@ -30,6 +30,8 @@ log = structlog.get_logger()
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 MAX_SENT = 1000
+GATHER_S = 0.02
+"""So long acks are collected before they are stored: one sync of the disk, and no work while others come."""
 RESENDS_S = (0.03, 0.03, 0.04, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses after each time that a datagram was sent to who has not acked it."""
 PATIENT_SENDS = 5
@@ -70,14 +72,17 @@ class Outbox:
         self._sent: dict[str, _Sent] = {}
         self._given_up: dict[tuple[str, str], tuple[int, int]] = {}
         """By message and peer: the roster under which it was refused for good."""
+        self._acks: list[Acked] = []
+        self._keeping: asyncio.Task[None] | None = None
         self._taken = Known()
         trust.listen(self._taken.clear)
         self._shouting: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        for task in self._shouting:
+        tasks = [*self._shouting, *([self._keeping] if self._keeping else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._shouting, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def unacked(self) -> set[str]:
         """Keys of what was sent since the start and somebody has not acked."""
@@ -129,8 +134,18 @@ class Outbox:
     async def _acked(self, ack: Message, key: str, peer: str, seconds: float) -> None:
         if sent := self._sent.get(key):
             sent.waiting.discard(peer)
-        ms = max(0.0, seconds) * 1000
-        await self._store.acked(ack, self._clock.now(), (key, peer), ms)
+        self._acks.append(Acked(ack, self._clock.now(), key, peer, max(0.0, seconds) * 1000))
+        if self._keeping is None:
+            self._keeping = asyncio.get_running_loop().create_task(self._keep_acks())
+        await asyncio.shield(self._keeping)
+
+    async def _keep_acks(self) -> None:
+        """All of the next few milliseconds together. An ack that is lost with this process is asked for again."""
+        try:
+            await asyncio.sleep(GATHER_S)
+        finally:
+            acks, self._acks, self._keeping = self._acks, [], None
+        await self._store.acked(acks)
         self._on_ack()
 
     def nudge(self, peer: str) -> None:
