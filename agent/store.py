@@ -151,8 +151,6 @@ class Store:
         """On the store's thread. What comes from here on waits for the next time."""
         self._committing = False
         batch = [self._writes.popleft() for _ in range(len(self._writes))]
-        if not batch:
-            return
         ended: list[Ended] = []
         try:
             with self._db as db:
@@ -205,9 +203,10 @@ class Store:
                 "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
                 [(message.key, peer) for peer in peers],
             )
-            opened = kind == "red" and self._db.execute(
-                f"SELECT 1 {_OPEN} AND r.key = ?", (message.key,)
-            ).fetchone()
+            opened = (
+                kind == "red"
+                and self._db.execute(f"SELECT 1 {_OPEN} AND r.key = ?", (message.key,)).fetchone()
+            )
             return Added(added, bool(opened))
 
         return await self._commit(work)
@@ -364,13 +363,11 @@ class Store:
         return rows[0]["reason"] if rows else None
 
 
-def _attempt(
-    db: sqlite3.Connection, work: Callable[[], object]
-) -> tuple[object, Exception | None]:
+def _attempt(db: sqlite3.Connection, work: Callable[[], object]) -> tuple[object, Exception | None]:
     db.execute("SAVEPOINT one")
     try:
         result = work()
-    except Exception as error:  # noqa: BLE001 - it is raised to whoever waits for this work
+    except Exception as error:
         db.execute("ROLLBACK TO one")
         return None, error
     finally:
