@@ -11,12 +11,12 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.clears import end_if_cleared
-from agent.schema import connect, raise_ids
+from agent.deliveries import Acked, Added, Delivery
+from agent.schema import checkpoint, connect, raise_ids
 from shared.errors import RollcallError
 from shared.messages import Message
 from shared.report import Broadcast
@@ -59,6 +59,8 @@ AND NOT EXISTS (SELECT 1 FROM envelopes c
 """
 """A red ends by a clear under the very key that signed the red: who signs the roster can give a node's
 name another key, and must not be able to end a red with it."""
+CHECKPOINT_EVERY = 64
+"""Commits. It takes two syncs of the disk and more, so it comes when nobody waits, after whoever did was answered."""
 MAX_UPLOAD_BYTES = 512 << 10
 MAX_EVENTS_BYTES = 3 << 20
 
@@ -69,35 +71,6 @@ class StoreError(RollcallError):
     code = "store"
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """A message that a peer has not acknowledged yet."""
-
-    key: str
-    peer: str
-    raw: str
-    at: float
-
-
-@dataclass(frozen=True)
-class Acked:
-    """A peer's ack of the message `key`: when it came, in wall time, and how long after the decision."""
-
-    ack: Message
-    at: float
-    key: str
-    peer: str
-    ms: float
-
-
-@dataclass(frozen=True)
-class Added:
-    new: bool
-    """False for one that was here already."""
-    open: bool
-    """It is a red that nothing has ended: its clear may have come before it."""
-
-
 class Store:
     """Open with `Store.open`. Every call runs on the store's own thread, in order."""
 
@@ -105,6 +78,7 @@ class Store:
         self._db = connection
         self._thread = thread
         self._writes: deque[tuple[Callable[[], object], asyncio.Future[Any]]] = deque()
+        self._commits = 0
         self._committing = False
         """Work for the thread that will take along what is waiting."""
 
@@ -160,6 +134,10 @@ class Store:
         except sqlite3.Error as error:
             ended = [(future, None, error) for _, future in batch]
         loop.call_soon_threadsafe(_settle, ended)
+        self._commits += 1
+        if self._commits >= CHECKPOINT_EVERY and not self._writes:
+            self._commits = 0
+            checkpoint(self._db)
 
     async def write(self, sql: str, *values: object) -> int:
         """One statement, committed. Returns the number of rows it changed."""

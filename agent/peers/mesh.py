@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 import structlog
 
+from agent.deliveries import Added
 from agent.peers.known import Known
 from agent.peers.outbox import Outbox
-from agent.store import Added, Store
+from agent.store import Store
 from agent.trust import Trust
 from shared.clock import Clock
 from shared.errors import (

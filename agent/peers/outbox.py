@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from agent.deliveries import Acked, Delivery
 from agent.peers.datagrams import MAX_DATAGRAM, MESSAGE, Datagrams
 from agent.peers.directory import Directory
 from agent.peers.known import Known
 from agent.peers.transport import Transport
-from agent.store import Acked, Delivery, Store
+from agent.store import Store
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.canonical import sha256_hex
