@@ -29,6 +29,8 @@ def keep_clear(
 
 def end_if_cleared(db: sqlite3.Connection, key: str, raw: str, at: float) -> bool:
     """End this red if operators have cleared it: by key and by what its origin signed."""
+    if not db.execute("SELECT 1 FROM operator_clears WHERE ref = ?", (key,)).fetchone():
+        return False
     ended = db.execute(
         "INSERT OR IGNORE INTO dismissed (key, reason, at)"
         " SELECT ref, reason, ? FROM operator_clears WHERE ref = ? AND sha256 = ?",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
 from shared.wire import MAX_INTEGER
 
 SCHEMA_VERSION = 4
+LONGEST_LOG = 4000
+"""Pages of the write-ahead log until a commit moves them itself, because `checkpoint` did not."""
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE envelopes (
@@ -91,6 +94,7 @@ def connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA fullfsync = 1")
     db.execute("PRAGMA checkpoint_fullfsync = 1")
+    db.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG}")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION and _readable_from(db) > SCHEMA_VERSION:
         raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
@@ -99,6 +103,12 @@ def connect(path: Path) -> sqlite3.Connection:
             f"BEGIN; {_STEPS[version]} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
     return db
+
+
+def checkpoint(db: sqlite3.Connection) -> None:
+    """Move what the write-ahead log holds into the database. What fails, on a full disk, is tried the next time."""
+    with contextlib.suppress(sqlite3.Error):
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def _readable_from(db: sqlite3.Connection) -> int:

@@ -11,19 +11,20 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.clears import end_if_cleared
-from agent.schema import connect, raise_ids
+from agent.deliveries import Acked, Added, Delivery
+from agent.schema import checkpoint, connect, raise_ids
 from shared.errors import RollcallError
 from shared.messages import Message
 from shared.report import Broadcast
 from shared.wire import Sha256, Wire
 
 T = TypeVar("T")
+Ended = tuple["asyncio.Future[Any]", object, Exception | None]
+"""Who waits for it, its result, and why it failed."""
 
 
 class Blocked(Wire):
@@ -58,6 +59,8 @@ AND NOT EXISTS (SELECT 1 FROM envelopes c
 """
 """A red ends by a clear under the very key that signed the red: who signs the roster can give a node's
 name another key, and must not be able to end a red with it."""
+CHECKPOINT_EVERY = 64
+"""Commits. It takes two syncs of the disk and more, so it comes when nobody waits, after whoever did was answered."""
 MAX_UPLOAD_BYTES = 512 << 10
 MAX_EVENTS_BYTES = 3 << 20
 
@@ -68,24 +71,6 @@ class StoreError(RollcallError):
     code = "store"
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """A message that a peer has not acknowledged yet."""
-
-    key: str
-    peer: str
-    raw: str
-    at: float
-
-
-@dataclass(frozen=True)
-class Added:
-    new: bool
-    """False for one that was here already."""
-    open: bool
-    """It is a red that nothing has ended: its clear may have come before it."""
-
-
 class Store:
     """Open with `Store.open`. Every call runs on the store's own thread, in order."""
 
@@ -93,6 +78,9 @@ class Store:
         self._db = connection
         self._thread = thread
         self._writes: deque[tuple[Callable[[], object], asyncio.Future[Any]]] = deque()
+        self._commits = 0
+        self._committing = False
+        """Work for the thread that will take along what is waiting."""
 
     @classmethod
     async def open(cls, path: Path) -> Store:
@@ -124,7 +112,9 @@ class Store:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._writes.append((work, future))
-        await self._do(partial(self._commit_waiting, loop))
+        if not self._committing:
+            self._committing = True
+            self._thread.submit(self._commit_waiting, loop)
         try:
             result: T = await future
         except sqlite3.Error as error:
@@ -132,11 +122,10 @@ class Store:
         return result
 
     def _commit_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On the store's thread. Whoever comes to find that another has taken its work along has nothing to do."""
+        """On the store's thread. What comes from here on waits for the next time."""
+        self._committing = False
         batch = [self._writes.popleft() for _ in range(len(self._writes))]
-        if not batch:
-            return
-        ended: list[tuple[asyncio.Future[Any], object, sqlite3.Error | None]] = []
+        ended: list[Ended] = []
         try:
             with self._db as db:
                 db.execute("BEGIN")
@@ -144,8 +133,11 @@ class Store:
                     ended.append((future, *_attempt(db, work)))
         except sqlite3.Error as error:
             ended = [(future, None, error) for _, future in batch]
-        for future, result, failure in ended:
-            loop.call_soon_threadsafe(_settle, future, result, failure)
+        loop.call_soon_threadsafe(_settle, ended)
+        self._commits += 1
+        if self._commits >= CHECKPOINT_EVERY and not self._writes:
+            self._commits = 0
+            checkpoint(self._db)
 
     async def write(self, sql: str, *values: object) -> int:
         """One statement, committed. Returns the number of rows it changed."""
@@ -182,35 +174,35 @@ class Store:
         """Keep an envelope, and owe it to `peers`."""
 
         def work() -> Added:
-            payload = message.payload
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO envelopes"
-                " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires, keyid)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    message.key,
-                    message.sha256,
-                    payload.origin,
-                    payload.epoch,
-                    payload.sequence,
-                    payload.body.type,
-                    message.ref,
-                    message.raw,
-                    at,
-                    payload.expires,
-                    message.keyid,
-                ),
-            ).rowcount
-            if added and payload.body.type == "red":
+            added, kind = self._keep(message, at), message.payload.body.type
+            if added and kind == "red":
                 end_if_cleared(self._db, message.key, message.raw, at)
             self._db.executemany(
                 "INSERT OR IGNORE INTO deliveries (key, peer) VALUES (?, ?)",
                 [(message.key, peer) for peer in peers],
             )
-            opened = self._db.execute(f"SELECT 1 {_OPEN} AND r.key = ?", (message.key,)).fetchone()
-            return Added(added > 0, opened is not None)
+            opened = (
+                kind == "red"
+                and self._db.execute(f"SELECT 1 {_OPEN} AND r.key = ?", (message.key,)).fetchone()
+            )
+            return Added(added, bool(opened))
 
         return await self._commit(work)
+
+    def _keep(self, message: Message, at: float) -> bool:
+        """On the store's thread. False for one that was here already."""
+        payload = message.payload
+        values = (
+            *(message.key, message.sha256, payload.origin, payload.epoch, payload.sequence),
+            *(payload.body.type, message.ref, message.raw, at, payload.expires, message.keyid),
+        )
+        changed = self._db.execute(
+            "INSERT OR IGNORE INTO envelopes"
+            " (key, sha256, origin, epoch, sequence, type, ref, raw, at, expires, keyid)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
+        return changed.rowcount > 0
 
     async def undelivered(self, peer: str, now: float) -> list[Delivery]:
         """Oldest first: one origin's messages reach a peer in the order they were made. What has
@@ -224,13 +216,18 @@ class Store:
         )
         return [Delivery(row["key"], row["peer"], row["raw"], row["at"]) for row in rows]
 
-    async def delivered(self, key: str, peer: str, ms: float) -> None:
-        await self.write(
-            "UPDATE deliveries SET acked_ms = ? WHERE key = ? AND peer = ? AND acked_ms IS NULL",
-            ms,
-            key,
-            peer,
-        )
+    async def acked(self, acks: list[Acked]) -> None:
+        """Keep them; what they are for is not owed any more."""
+
+        def work() -> None:
+            for each in acks:
+                self._keep(each.ack, each.at)
+            self._db.executemany(
+                "UPDATE deliveries SET acked_ms = ? WHERE key = ? AND peer = ? AND acked_ms IS NULL",
+                [(each.ms, each.key, each.peer) for each in acks],
+            )
+
+        await self._commit(work)
 
     async def to_upload(self, limit: int = 32) -> list[str]:
         rows = await self.rows("SELECT raw FROM envelopes WHERE uploaded = 0 LIMIT ?", limit)
@@ -344,13 +341,11 @@ class Store:
         return rows[0]["reason"] if rows else None
 
 
-def _attempt(
-    db: sqlite3.Connection, work: Callable[[], object]
-) -> tuple[object, sqlite3.Error | None]:
+def _attempt(db: sqlite3.Connection, work: Callable[[], object]) -> tuple[object, Exception | None]:
     db.execute("SAVEPOINT one")
     try:
         result = work()
-    except sqlite3.Error as error:
+    except Exception as error:
         db.execute("ROLLBACK TO one")
         return None, error
     finally:
@@ -358,13 +353,14 @@ def _attempt(
     return result, None
 
 
-def _settle(future: asyncio.Future[Any], result: object, failure: sqlite3.Error | None) -> None:
-    if future.done():
-        return
-    if failure is None:
-        future.set_result(result)
-    else:
-        future.set_exception(failure)
+def _settle(ended: list[Ended]) -> None:
+    for future, result, failure in ended:
+        if future.done():
+            continue
+        if failure is None:
+            future.set_result(result)
+        else:
+            future.set_exception(failure)
 
 
 def _explain(error: sqlite3.Error) -> StoreError:

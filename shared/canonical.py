@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -12,6 +13,8 @@ import rfc8785
 from shared.errors import BadInputError
 
 MAX_DEPTH = 32
+_STRING = re.compile(r'"(?:[^"\\]+|\\.)*+"', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
 MAX_JSON_BYTES = 1 << 20
 
 
@@ -66,23 +69,11 @@ def _check_surrogates(value: Any) -> None:
 
 def _check_depth(text: str, limit: int) -> None:
     depth = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            if depth > limit:
-                raise BadInputError(f"JSON nested deeper than {limit} levels")
-        elif char in "]}":
-            depth -= 1
+    bare, _, _ = _STRING.sub("", text).partition('"')
+    for bracket in _BRACKET.findall(bare):
+        depth += 1 if bracket in "[{" else -1
+        if depth > limit:
+            raise BadInputError(f"JSON nested deeper than {limit} levels")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,7 +12,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Key
 
-from shared.canonical import canonical_json, parse_json
+from shared.canonical import parse_json
 from shared.errors import BadInputError, UntrustedError
 from shared.keys import PublicKey, SigningKey
 from shared.wire import Wire
@@ -60,7 +61,12 @@ def seal(payload: bytes, payload_type: str, *keys: SigningKey) -> bytes:
     envelope = Envelope(payload, payload_type, {})
     for key in keys:
         envelope.sign(key.signer)
-    return canonical_json(envelope.to_dict())
+    return _written(envelope)
+
+
+def _written(envelope: Envelope) -> bytes:
+    """As RFC 8785 has it: what stands in an envelope is ASCII."""
+    return json.dumps(envelope.to_dict(), sort_keys=True, separators=(",", ":")).encode()
 
 
 def peek(raw: bytes, payload_type: str, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Opened:
@@ -107,7 +113,7 @@ def add_signature(raw: bytes, key: SigningKey, *, max_bytes: int = MAX_ENVELOPE_
     """The same envelope with one signature more."""
     envelope = _read(raw, max_bytes)
     envelope.sign(key.signer)
-    return canonical_json(envelope.to_dict())
+    return _written(envelope)
 
 
 def open_threshold(

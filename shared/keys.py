@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -42,11 +43,15 @@ class PublicKey(Wire):
     def raw(self) -> bytes:
         return base64.b64decode(self.ed25519)
 
-    @property
+    @cached_property
     def keyid(self) -> str:
         return sha256_hex(self.raw)
 
     def for_verifying(self) -> SSlibKey:
+        return self._for_verifying
+
+    @cached_property
+    def _for_verifying(self) -> SSlibKey:
         key = Ed25519PublicKey.from_public_bytes(self.raw)
         return SSlibKey.from_crypto(key, keyid=self.keyid)
 

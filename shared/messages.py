@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from shared.canonical import sha256_hex
+from shared.canonical import parse_json, sha256_hex
 from shared.envelope import MESSAGE, open_envelope, peek, seal
 from shared.errors import UntrustedError
 from shared.keys import SigningKey
@@ -150,7 +150,8 @@ def read_message(raw: bytes) -> Message:
 
 
 def sign_message(payload: Payload, key: SigningKey) -> Message:
-    raw = seal(payload.canonical(), MESSAGE, key)
+    """DSSE covers the very bytes, so they need no canonical form."""
+    raw = seal(payload.model_dump_json().encode(), MESSAGE, key)
     return Message(payload=payload, raw=raw.decode(), keyid=key.public.keyid)
 
 
@@ -191,7 +192,10 @@ class _Written(Wire):
 
 def check_protocol(payload: bytes, origin: str, speaks: ProtocolRange) -> None:
     """Before the body is looked at, whose type may be one that this reader has never heard of."""
-    written = _Written.from_bytes(payload)
+    _check_protocol(_Written.from_bytes(payload), origin, speaks)
+
+
+def _check_protocol(written: _Written, origin: str, speaks: ProtocolRange) -> None:
     span = ProtocolRange.from_value(
         {"min": written.protocol, "max": written.newest or written.protocol}
     )
@@ -205,15 +209,15 @@ def open_message(raw: bytes, roster: Roster, speaks: ProtocolRange = SPOKEN) -> 
     another's name; ProtocolError for one that is written for other versions than this; BadInputError
     for bytes of the wrong shape.
     """
-    known = {node.key.keyid: node for node in roster.nodes}
     opened = open_envelope(
-        raw, MESSAGE, [node.key for node in known.values()], max_bytes=MAX_MESSAGE_BYTES
+        raw, MESSAGE, [node.key for node in roster.nodes], max_bytes=MAX_MESSAGE_BYTES
     )
-    node = known[opened.keyid]
+    node = roster.by_keyid[opened.keyid]
     if node.revoked:
         raise RevokedError(f"{node.name!r} was revoked")
-    check_protocol(opened.payload, node.name, speaks)
-    payload = Payload.from_bytes(opened.payload)
+    value = parse_json(opened.payload)
+    _check_protocol(_Written.from_value(value), node.name, speaks)
+    payload = Payload.from_value(value)
     if payload.fleet != roster.fleet:
         raise WrongFleetError("a message of another fleet")
     if node.name != payload.origin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
@@ -67,6 +68,11 @@ class Roster(Wire):
     @property
     def number(self) -> tuple[int, int]:
         return self.fleet_version, self.epoch
+
+    @cached_property
+    def by_keyid(self) -> dict[str, RosterNode]:
+        """Revoked ones too."""
+        return {node.key.keyid: node for node in self.nodes}
 
     def live(self) -> list[RosterNode]:
         return [node for node in self.nodes if not node.revoked]

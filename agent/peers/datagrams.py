@@ -50,7 +50,8 @@ class Datagrams(asyncio.DatagramProtocol):
         self._on = {MESSAGE: on_message, ACK: on_ack}
         self._patience = patience
         self._transport: asyncio.DatagramTransport | None = None
-        self._busy: set[asyncio.Task[None]] = set()
+        self._busy: dict[tuple[bytes, Address], asyncio.Task[None]] = {}
+        """By what came and from where: the same again meanwhile is answered by the same answer."""
         self._closed = asyncio.Event()
         self._six = False
         self._dropped = dropped
@@ -80,9 +81,10 @@ class Datagrams(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.close()
             await self._closed.wait()
-        for task in self._busy:
+        tasks = list(self._busy.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._busy, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def send(self, kind: bytes, raw: bytes, addresses: Iterable[Address]) -> None:
         """To each of them once. What cannot be sent is lost, as any datagram may be."""
@@ -110,10 +112,10 @@ class Datagrams(asyncio.DatagramProtocol):
             self._dropped["strange-datagram"] += 1
         elif self._patience.allowed(address[0]) > 0 or len(self._busy) >= MAX_BUSY:
             self._dropped["too-many-datagrams"] += 1
-        else:
+        elif (same := (data, address)) not in self._busy:
             task = asyncio.get_running_loop().create_task(self._take(kind, data, address))
-            self._busy.add(task)
-            task.add_done_callback(self._busy.discard)
+            self._busy[same] = task
+            task.add_done_callback(lambda _: self._busy.pop(same, None))
 
     async def _take(self, kind: bytes, data: bytes, address: Address) -> None:
         try:

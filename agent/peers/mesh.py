@@ -13,8 +13,10 @@ from collections.abc import Callable
 
 import structlog
 
+from agent.deliveries import Added
+from agent.peers.known import Known
 from agent.peers.outbox import Outbox
-from agent.store import Added, Store
+from agent.store import Store
 from agent.trust import Trust
 from shared.clock import Clock
 from shared.errors import (
@@ -73,6 +75,8 @@ class Mesh:
         self._signing = asyncio.Lock()
         self._open: dict[str, Message] = {}
         self._floors: dict[str, tuple[int, int]] = {}
+        self._known = Known()
+        trust.listen(self._known.clear)
         self.dropped = dropped
 
     async def load(self) -> None:
@@ -82,6 +86,7 @@ class Mesh:
     async def prune(self, before: float) -> int:
         """Forget what is closed and older than `before`, in seconds since the epoch. Returns how many."""
         gone = await self._store.prune(before)
+        self._known.clear()
         self._floors = await self._store.floors()
         return gone
 
@@ -137,11 +142,13 @@ class Mesh:
         self._on_change()
 
     async def _send(self, body: Body, peers: list[str], expires_in_s: float | None) -> Message:
+        decided_at = self._clock.monotonic()
         async with self._signing:
-            message, signed_at = self._sign(body, expires_in_s), self._clock.monotonic()
+            message = self._sign(body, expires_in_s)
             added = await self._store.add(message, self._clock.now(), peers)
+        self._known.add(message.raw.encode())
         self._note_red(message, added)
-        self._outbox.send(message, peers, signed_at)
+        self._outbox.send(message, peers, decided_at)
         return message
 
     def _sign(self, body: Body, expires_in_s: float | None = None) -> Message:
@@ -163,16 +170,21 @@ class Mesh:
 
         Raises UntrustedError or BadInputError for what is dropped; `dropped` counts those by reason.
         """
+        if (given := self._known.ack(raw)) is not None:
+            return given
+        roster = self._trust.roster
         try:
-            message = open_message(raw, self._trust.roster)
+            message = open_message(raw, roster)
             self._check_fresh(message)
         except (UntrustedError, BadInputError) as error:
             self.dropped[error.code] += 1
             raise
         await self._keep(message)
         async with self._signing:
-            ack = self._sign(Ack(ref=message.key, sha256=message.sha256))
-        return ack.raw.encode()
+            ack = self._sign(Ack(ref=message.key, sha256=message.sha256)).raw.encode()
+        if roster is self._trust.roster:
+            self._known.add(raw, ack)
+        return ack
 
     def _check_fresh(self, message: Message) -> None:
         payload = message.payload
@@ -203,8 +215,8 @@ class Mesh:
         if not added.new:
             return
         self._note_red(message, added)
-        log.info("message", type=message.payload.body.type, key=message.key)
         self._on_message(message)
+        asyncio.get_running_loop().call_soon(_tell, message)
 
     async def events(self) -> list[str]:
         """Open reds and recent clears, for a peer that compares notes."""
@@ -214,17 +226,26 @@ class Mesh:
         """What this node said to all, newest first, with the peers that signed for it."""
         return await self._store.broadcasts(self._trust.name, RECENT_BROADCASTS)
 
+    def unacked(self) -> set[str]:
+        """Keys of what this agent has sent since it started and not every peer has acked."""
+        return self._outbox.unacked()
+
     def peer_found(self, peer: str) -> None:
         """An address was learnt."""
         self._outbox.nudge(peer)
 
     async def learn(self, raw: bytes) -> None:
         """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted."""
+        if raw in self._known:
+            return
+        roster = self._trust.roster
         try:
-            message = open_message(raw, self._trust.roster)
+            message = open_message(raw, roster)
             if isinstance(message.payload.body, Red | Clear):
                 self._check_fresh(message)
                 await self._keep(message)
+                if roster is self._trust.roster:
+                    self._known.add(raw)
         except (UntrustedError, BadInputError) as error:
             self.dropped[error.code] += 1
 
@@ -244,3 +265,8 @@ class Mesh:
         signs the roster must not be able to hide a red (P6)."""
         messages = [read_message(raw.encode()) for raw in await self._store.open_reds()]
         return {message.key: message for message in messages}
+
+
+def _tell(message: Message) -> None:
+    """To the log, after the ack has gone."""
+    log.info("message", type=message.payload.body.type, key=message.key)

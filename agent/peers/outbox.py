@@ -14,10 +14,12 @@ from functools import partial
 
 import structlog
 
+from agent.deliveries import Acked, Delivery
 from agent.peers.datagrams import MAX_DATAGRAM, MESSAGE, Datagrams
 from agent.peers.directory import Directory
+from agent.peers.known import Known
 from agent.peers.relay import Relay
-from agent.store import Delivery, Store
+from agent.store import Store
 from agent.trust import Trust
 from shared.backoff import Backoff
 from shared.canonical import sha256_hex
@@ -33,9 +35,11 @@ LONGEST_RETRY_S = 5.0
 IDLE_S = 60.0
 """Between two looks whether there is something after all: who owes something anew says so."""
 MAX_SENT = 1000
-RESENDS_S = (0.04, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
+GATHER_S = 0.02
+"""So long acks are collected before they are stored: one sync of the disk, and no work while others come."""
+RESENDS_S = (0.03, 0.03, 0.04, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses after each time that a datagram was sent to who has not acked it."""
-PATIENT_SENDS = 4
+PATIENT_SENDS = 5
 """So many datagrams before the kept connection tries as well."""
 ADDRESSES = 2
 """Of one peer that a datagram is sent to: where it answered last, and the next best."""
@@ -73,16 +77,26 @@ class Outbox:
         self._sent: dict[str, _Sent] = {}
         self._given_up: dict[tuple[str, str], tuple[int, int]] = {}
         """By message and peer: the roster under which it was refused for good."""
+        self._acks: list[Acked] = []
+        self._keeping: asyncio.Task[None] | None = None
+        self._taken = Known()
+        trust.listen(self._taken.clear)
         self._shouting: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        for task in self._shouting:
+        tasks = [*self._shouting, *([self._keeping] if self._keeping else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._shouting, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def send(self, message: Message, peers: list[str], signed_at: float) -> None:
-        """What the store owes these peers from now on. `signed_at` is on the monotonic clock."""
-        self._sent[message.key] = _Sent(message.sha256, signed_at, set(peers))
+    def unacked(self) -> set[str]:
+        """Keys of what was sent since the start and somebody has not acked."""
+        return {key for key, sent in self._sent.items() if sent.waiting}
+
+    def send(self, message: Message, peers: list[str], decided_at: float) -> None:
+        """What the store owes these peers from now on. `decided_at`, before it was signed, is on the monotonic
+        clock: acks are timed from then."""
+        self._sent[message.key] = _Sent(message.sha256, decided_at, set(peers))
         if len(self._sent) > MAX_SENT:
             del self._sent[next(iter(self._sent))]
         alarm = isinstance(message.payload.body, Red | Clear)
@@ -109,6 +123,8 @@ class Outbox:
     async def take_ack(self, raw: bytes) -> None:
         """One that came as a datagram. Raises UntrustedError or BadInputError for one of somebody else, or
         of something that was never sent; one that came before is ignored."""
+        if raw in self._taken:
+            return
         ack = open_message(raw, self._trust.roster)
         body, peer = ack.payload.body, ack.payload.origin
         if not isinstance(body, Ack):
@@ -118,14 +134,23 @@ class Outbox:
             raise BadInputError(f"{peer} acked what was not sent")
         if peer in sent.waiting:
             await self._acked(ack, body.ref, peer, self._clock.monotonic() - sent.at)
+        self._taken.add(raw)
 
     async def _acked(self, ack: Message, key: str, peer: str, seconds: float) -> None:
         if sent := self._sent.get(key):
             sent.waiting.discard(peer)
-        await asyncio.gather(
-            self._store.add(ack, self._clock.now(), []),
-            self._store.delivered(key, peer, max(0.0, seconds) * 1000),
-        )
+        self._acks.append(Acked(ack, self._clock.now(), key, peer, max(0.0, seconds) * 1000))
+        if self._keeping is None:
+            self._keeping = asyncio.get_running_loop().create_task(self._keep_acks())
+        await asyncio.shield(self._keeping)
+
+    async def _keep_acks(self) -> None:
+        """All of the next few milliseconds together. An ack that is lost with this process is asked for again."""
+        try:
+            await asyncio.sleep(GATHER_S)
+        finally:
+            acks, self._acks, self._keeping = self._acks, [], None
+        await self._store.acked(acks)
         self._on_ack()
 
     def nudge(self, peer: str) -> None:

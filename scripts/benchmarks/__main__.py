@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from scripts.benchmarks import detect, footprint, outage, readiness, rollout, verify
+from scripts.benchmarks import broadcast, detect, footprint, outage, readiness, rollout, verify
 from scripts.benchmarks.frame import Bench, Options, publish, repeat, summarise
 from shared.errors import RollcallError
 from shared.terminal import EXIT_INTERRUPTED, say
 
 BENCHMARKS: dict[str, Bench] = {
+    "broadcast": broadcast.run,
     "detect": detect.run,
     "footprint": footprint.run,
     "outage": outage.run,
@@ -33,13 +34,18 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=120, help="footprint only: how long to look, 5 to 3600"
     )
+    parser.add_argument(
+        "--alarms", type=int, default=100, help="broadcast only: how many in each case, 1 to 10000"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not 1 <= options.rounds <= 100:
         parser.error("--rounds is between 1 and 100")
     if not 5 <= options.seconds <= 3600:
         parser.error("--seconds is between 5 and 3600")
-    wanted = Options(rounds=options.rounds, pair=options.pair, seconds=options.seconds)
+    if not 1 <= options.alarms <= 10_000:
+        parser.error("--alarms is between 1 and 10000")
+    wanted = Options(options.rounds, options.pair, options.seconds, options.alarms)
     try:
         samples = asyncio.run(BENCHMARKS[options.name](wanted))
     except RollcallError as error:

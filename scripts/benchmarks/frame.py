@@ -27,11 +27,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Options:
-    """Of one run. `pair` is what `outage` moves between, `seconds` how long `footprint` looks."""
+    """Of one run. `pair` is what `outage` moves between, `seconds` how long `footprint` looks, `alarms` how many
+    `broadcast` sends in each case."""
 
     rounds: int
     pair: str = "all"
     seconds: float = 120
+    alarms: int = 100
 
 
 Bench = Callable[[Options], Coroutine[Any, Any, list[Sample]]]

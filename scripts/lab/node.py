@@ -9,6 +9,8 @@ in order.
 |---|---|---|
 | red | reason | key |
 | clear | key, reason | |
+| alarm | reason | key, acked_ms by peer: once all have acked it |
+| end | key, reason | clears, and answers once all have acked that |
 | reds | | open, frozen_by: keys |
 | acks | | broadcasts: key, acked_ms by peer |
 | away | | away: since, left, reason by peer |
@@ -69,11 +71,12 @@ def tell(**line: Any) -> None:
 class Node:
     """Opened on `stack`, which closes it in reverse."""
 
-    def __init__(self, home: Path, config: PeerConfig) -> None:
-        self._config = config
+    def __init__(self, home: Path, config: PeerConfig, *, quiet: bool = False) -> None:
+        self._config, self._quiet = config, quiet
         self._layout = Layout(home)
         self._clock = SystemClock()
         self._told_away: dict[str, bool] = {}
+        self._news = asyncio.Event()
 
     async def open(self, stack: AsyncExitStack) -> int:
         """The port that it listens on."""
@@ -134,9 +137,11 @@ class Node:
         tell(event="newer-fleet", peer=peer)
 
     def _heard(self, message: Message) -> None:
-        tell(event="heard", type=message.payload.body.type, key=message.key)
+        if not self._quiet:
+            tell(event="heard", type=message.payload.body.type, key=message.key)
 
     def _changed(self) -> None:
+        self._news.set()
         away = {name: absence.left for name, absence in self._peering.liveness.away().items()}
         if away != self._told_away:
             self._told_away = away
@@ -162,6 +167,8 @@ class Node:
             orders: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
                 "red": self._red,
                 "clear": self._clear,
+                "alarm": self._alarm,
+                "end": self._end,
                 "reds": self._reds,
                 "acks": self._acks,
                 "away": self._show_away,
@@ -182,6 +189,23 @@ class Node:
     async def _clear(self, key: str, reason: str) -> dict[str, Any]:
         await self._peering.mesh.clear(key, reason)
         return {}
+
+    async def _alarm(self, reason: str) -> dict[str, Any]:
+        key = (await self._red(reason))["key"]
+        await self._all_acked()
+        sent = await self._peering.mesh.recent_broadcasts()
+        return {"key": key, "acked_ms": next(each.acked_ms for each in sent if each.key == key)}
+
+    async def _end(self, key: str, reason: str) -> dict[str, Any]:
+        await self._clear(key, reason)
+        await self._all_acked()
+        return {}
+
+    async def _all_acked(self) -> None:
+        """And stored here, each ack: `_changed` is called after that."""
+        while self._peering.mesh.unacked():
+            self._news.clear()
+            await self._news.wait()
 
     async def _reds(self) -> dict[str, Any]:
         mesh = self._peering.mesh
@@ -222,12 +246,12 @@ async def take_orders(node: Node) -> None:
         pipe.close()
 
 
-async def live(home: Path, config: PeerConfig) -> None:
+async def live(home: Path, config: PeerConfig, *, quiet: bool) -> None:
     loop, me = asyncio.get_running_loop(), asyncio.current_task()
     if me is not None:
         loop.add_signal_handler(signal.SIGTERM, me.cancel)
     async with AsyncExitStack() as stack:
-        node = Node(home, config)
+        node = Node(home, config, quiet=quiet)
         tell(event="up", port=await node.open(stack))
         work = {asyncio.create_task(node.run()), asyncio.create_task(take_orders(node))}
         try:
@@ -249,6 +273,7 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=3)
     parser.add_argument("--full-mesh-below", type=int, default=200)
     parser.add_argument("--links", type=int, default=12)
+    parser.add_argument("--quiet", action="store_true", help="do not tell what it hears")
     parser.add_argument("--sync-every", type=float, default=30.0)
     options = parser.parse_args()
     logs.configure(options.home / "logs" / "node.log")
@@ -263,7 +288,7 @@ def main() -> None:
         sync_every=options.sync_every,
     )
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(live(options.home, config))
+        asyncio.run(live(options.home, config, quiet=options.quiet))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from shared.errors import CommandError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_S = 30.0
+START_S = 120.0
 STOP_S = 10.0
 
 
@@ -54,7 +55,7 @@ class NodeProcess:
             limit=1 << 20,
         )
         self._reading = asyncio.create_task(self._read(), name=f"read-{self.name}")
-        await self.until(lambda event: event.get("event") == "up", "it is up")
+        await self.until(lambda event: event.get("event") == "up", "it is up", timeout_s=START_S)
 
     @property
     def pid(self) -> int:
