@@ -1,0 +1,77 @@
+"""Nodes of the mesh alone, a process and a network namespace each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.lab.homes import make_homes
+from scripts.lab.network import Network
+from scripts.lab.process import NodeProcess
+
+PORT = 7465
+LINKED_S = 120.0
+
+
+class LabFleet:
+    """A context: up and linked inside, and stopped when it ends. `words` are options of every node; without
+    `--discover` among them every node is told where the others are."""
+
+    def __init__(
+        self, root: Path, names: Sequence[str], network: Network, words: Sequence[str] = ()
+    ) -> None:
+        self._root, self.names, self.network = root, list(names), network
+        self._words = words
+        self.nodes: dict[str, NodeProcess] = {}
+
+    async def __aenter__(self) -> LabFleet:
+        homes = await asyncio.to_thread(make_homes, self._root, self.names)
+        for name in self.names:
+            self.nodes[name] = self._make(homes[name])
+        try:
+            await asyncio.gather(*(node.start() for node in self.nodes.values()))
+            await self.until_linked()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(node.stop() for node in self.nodes.values()))
+
+    def _make(self, home: Path) -> NodeProcess:
+        name, network = home.name, self.network
+        others: Mapping[str, tuple[str, int]] = {}
+        if "--discover" not in self._words:
+            others = {each: (network.host(each), PORT) for each in self.names if each != name}
+        return NodeProcess(
+            home,
+            network.host(name),
+            PORT,
+            others,
+            before=network.before(name),
+            words=self._words,
+        )
+
+    async def until_linked(self, timeout_s: float = LINKED_S) -> None:
+        for node in self.nodes.values():
+            await node.until_linked(self.names, timeout_s)
+
+    def others(self, *without: str) -> list[NodeProcess]:
+        return [node for name, node in self.nodes.items() if name not in without]
+
+    def events(self, good: Callable[[dict[str, Any]], bool]) -> list[tuple[str, dict[str, Any]]]:
+        """What the nodes have told until now, of that kind, with the node's name."""
+        return [
+            (name, event)
+            for name, node in self.nodes.items()
+            for event in node.events
+            if good(event)
+        ]
+
+
+def accuses(event: dict[str, Any]) -> bool:
+    """Whether this event says of somebody that he is silent. A goodbye is no accusation."""
+    return any(not each["left"] for each in event.get("away", {}).values())
