@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,14 @@ class LabFleet:
 
     def _make(self, home: Path) -> NodeProcess:
         name, network = home.name, self.network
-        others: Mapping[str, tuple[str, int]] = {}
-        if "--discover" not in self._words:
-            others = {each: (network.host(each), PORT) for each in self.names if each != name}
+        host, others = network.host(name), [each for each in self.names if each != name]
+        if "--discover" in self._words:
+            host, others = "::", []
         return NodeProcess(
             home,
-            network.host(name),
+            host,
             PORT,
-            others,
+            {each: (network.host(each), PORT) for each in others},
             before=network.before(name),
             words=self._words,
         )

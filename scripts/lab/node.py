@@ -13,6 +13,9 @@ in order.
 | acks | | broadcasts: key, acked_ms by peer |
 | away | | away: since, left, reason by peer |
 | links | | links: names |
+| peers | | what `rollcall-agent peers --json` shows |
+| inbox | | events: what a consumer has been given, in order |
+| footprint | | rss: bytes, descriptors, dropped: messages by reason |
 | learn | peer, host, port | |
 | silent | seconds | blocks its own loop for so long |
 """
@@ -31,8 +34,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from agent.config import PeerConfig, parse_static
+import psutil
+
+from agent.config import PeerConfig
 from agent.dialler import Dialler
+from agent.discovering import Discovering
+from agent.feed import Inbox
 from agent.layout import Layout
 from agent.peer_api import PeerApi
 from agent.peering import Peering
@@ -40,6 +47,7 @@ from agent.peers.directory import Directory, Found, Hint
 from agent.peers.gossip import Gossip
 from agent.peers.links import Links
 from agent.peers.transport import Transport
+from agent.peers.whereabouts import PATH as ADDRESSES
 from agent.readiness.publishing import Published
 from agent.store import Store
 from agent.trust import load_trust
@@ -80,10 +88,8 @@ class Node:
         trust = await asyncio.to_thread(load_trust, layout)
         store = await Store.open(layout.database)
         stack.push_async_callback(store.close)
+        self._inbox = Inbox(store, trust.name)
         self._directory = Directory()
-        for text in config.static:
-            name, host, port = parse_static(text)
-            self._directory.learn(name, Hint(host, port, Found.STATIC))
         dialler = Dialler(layout.tls)
         stack.push_async_callback(dialler.close)
         self._links = Links(trust, self._directory, dialler, clock)
@@ -102,6 +108,17 @@ class Node:
             on_change=self._changed,
         )
         await self._peering.open(stack)
+        self._discovering = Discovering(
+            config,
+            layout,
+            trust,
+            self._directory,
+            self._links,
+            clock,
+            on_found=self._peering.mesh.peer_found,
+            has_list=lambda: False,
+        )
+        await self._discovering.open(stack)
         self._names = trust.peer_names
         self._gossip = Gossip(trust, transport, clock, self._no_fleet, every_s=config.sync_every)
         door = PeerApi(
@@ -112,6 +129,7 @@ class Node:
             no_readiness,
             more=self._peering.liveness.operations(),
         )
+        door.add("GET", ADDRESSES, self._discovering.answer)
         self._links.open(door.answers, on_up=self._link_up, on_lost=self._link_lost)
         context = server_context(layout.tls, require_client=True)
         server = Server(door.application(self._links.accept), config.host, config.port, context)
@@ -119,12 +137,14 @@ class Node:
         stack.push_async_callback(server.stop)
         await self._peering.listen(config.host, server.port)
         stack.push_async_callback(self._peering.liveness.leave)
+        self._port = server.port
         return server.port
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._peering.run())
             group.create_task(self._gossip.run())
+            group.create_task(self._discovering.run(self._port))
 
     async def _no_fleet(self, peer: str) -> None:
         tell(event="newer-fleet", peer=peer)
@@ -140,6 +160,7 @@ class Node:
 
     def _link_up(self, peer: str) -> None:
         self._peering.link_up(peer)
+        self._discovering.link_up(peer)
         tell(event="link", peer=peer, up=True)
 
     def _link_lost(self, peer: str) -> None:
@@ -162,6 +183,9 @@ class Node:
                 "acks": self._acks,
                 "away": self._show_away,
                 "links": self._show_links,
+                "peers": self._show_peers,
+                "inbox": self._show_inbox,
+                "footprint": self._footprint,
                 "learn": self._learn,
                 "silent": self._hang,
             }
@@ -195,6 +219,26 @@ class Node:
 
     async def _show_links(self) -> dict[str, Any]:
         return {"links": sorted(name for name in self._names() if self._links.get(name))}
+
+    async def _show_peers(self) -> dict[str, Any]:
+        return (await self._discovering.listing()).model_dump(mode="json", exclude={"at"})
+
+    async def _show_inbox(self) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+        while events := await self._inbox.after(found[-1]["id"] if found else 0):
+            found += [
+                each.model_dump(mode="json", include={"id", "event", "key"}) for each in events
+            ]
+        return {"events": found}
+
+    async def _footprint(self) -> dict[str, Any]:
+        me = psutil.Process()
+        rss, descriptors = await asyncio.to_thread(lambda: (me.memory_info().rss, me.num_fds()))
+        return {
+            "rss": rss,
+            "descriptors": descriptors,
+            "dropped": dict(self._peering.mesh.dropped),
+        }
 
     async def _learn(self, peer: str, host: str, port: int) -> dict[str, Any]:
         self._directory.learn(peer, Hint(host, port, Found.STATIC))
@@ -244,13 +288,14 @@ def main() -> None:
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=HOST:PORT")
     parser.add_argument("--probes", type=int, default=3)
     parser.add_argument("--sync-every", type=float, default=30.0)
+    parser.add_argument("--discover", action="store_true", help="find peers by mDNS, too")
     options = parser.parse_args()
     logs.configure(options.home / "logs" / "node.log")
     config = PeerConfig(
         host=options.host,
         port=options.port,
         static=options.peer,
-        mdns=False,
+        mdns=options.discover,
         probes=options.probes,
         sync_every=options.sync_every,
     )

@@ -34,6 +34,7 @@ class NodeProcess:
     ) -> None:
         self.name, self.host, self.port = home.name, host, port
         known = [f"--peer={name}={there}:{number}" for name, (there, number) in peers.items()]
+        self._began = 0
         self._argv = [
             *before,
             *(sys.executable, "-m", "scripts.lab.node", str(home)),
@@ -46,6 +47,8 @@ class NodeProcess:
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def start(self) -> None:
+        """Again, too, after it was stopped; what it told before stays in `events`."""
+        self._began = len(self.events)
         self._process = await asyncio.create_subprocess_exec(
             *self._argv,
             stdin=asyncio.subprocess.PIPE,
@@ -54,7 +57,7 @@ class NodeProcess:
             limit=1 << 20,
         )
         self._reading = asyncio.create_task(self._read(), name=f"read-{self.name}")
-        await self.until(lambda event: event.get("event") == "up", "it is up")
+        await self.until(lambda event: event["event"] == "up", "it is up", after=self._began)
 
     @property
     def pid(self) -> int:
@@ -110,7 +113,11 @@ class NodeProcess:
 
     def linked(self) -> set[str]:
         """With whom it has a kept connection, as it told last."""
-        last = {each["peer"]: each["up"] for each in self.events if each["event"] == "link"}
+        last = {
+            each["peer"]: each["up"]
+            for each in self.events[self._began :]
+            if each["event"] == "link"
+        }
         return {peer for peer, up in last.items() if up}
 
     async def until_linked(self, names: Sequence[str], timeout_s: float = ANSWER_S) -> None:
