@@ -219,9 +219,12 @@ class Mesh:
         self._outbox.nudge(peer)
 
     async def learn(self, raw: bytes) -> None:
-        """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted."""
+        """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted. This node's own
+        are no news to it."""
         try:
             message = open_message(raw, self._trust.roster)
+            if message.keyid == self._trust.key.public.keyid:
+                return
             if isinstance(message.payload.body, Red | Clear):
                 self._check_fresh(message)
                 await self._keep(message)

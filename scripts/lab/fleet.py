@@ -10,6 +10,7 @@ from typing import Any
 from scripts.lab.homes import make_homes
 from scripts.lab.network import Network
 from scripts.lab.process import NodeProcess
+from shared.errors import UnavailableError
 
 PORT = 7465
 LINKED_S = 120.0
@@ -75,3 +76,34 @@ class LabFleet:
 def accuses(event: dict[str, Any]) -> bool:
     """Whether this event says of somebody that he is silent. A goodbye is no accusation."""
     return any(not each["left"] for each in event.get("away", {}).values())
+
+
+async def until_heard(nodes: Sequence[NodeProcess], key: str, timeout_s: float) -> float:
+    """When the last of them heard of this message, on the monotonic clock. Raises UnavailableError."""
+    told = await asyncio.gather(
+        *(
+            node.until(
+                lambda event: event["event"] == "heard" and event["key"] == key,
+                f"heard {key}",
+                timeout_s=timeout_s,
+            )
+            for node in nodes
+        )
+    )
+    return max((float(event["at"]) for event in told), default=0.0)
+
+
+async def until_acked(node: NodeProcess, key: str, count: int, timeout_s: float) -> float:
+    """Seconds until the last of so many peers had signed for one of the node's own messages. Raises
+    UnavailableError."""
+    until = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        sent = (await node.do("acks"))["broadcasts"]
+        acked: dict[str, float] = next(each["acked_ms"] for each in sent if each["key"] == key)
+        if len(acked) >= count:
+            return max(acked.values()) / 1000
+        if asyncio.get_running_loop().time() > until:
+            raise UnavailableError(
+                f"{node.name}: {len(acked)} of {count} acked {key} within {timeout_s:g} s"
+            )
+        await asyncio.sleep(0.1)
