@@ -117,13 +117,13 @@ class Network:
 
     async def move(self, name: str, address: str) -> None:
         """Another IPv4 address in place of that it has; those of IPv6 stay."""
-        await _ip(
-            ["-n", self._space(name), "-batch", "-"],
-            ["-4 addr flush dev eth0", f"addr add {address}/24 brd + dev eth0"],
-        )
+        await self.forget(name, 4)
+        words = ["addr", "add", f"{address}/24", "brd", "+", "dev", "eth0"]
+        await _ip(["-n", self._space(name), *words])
 
-    async def forget_ipv4(self, name: str) -> None:
-        await _ip(["-n", self._space(name), "-4", "addr", "flush", "dev", "eth0"])
+    async def forget(self, name: str, family: int) -> None:
+        """All its addresses of IPv4 (4) or IPv6 (6)."""
+        await _ip(["-n", self._space(name), f"-{family}", "addr", "flush", "dev", "eth0"])
 
     async def __aexit__(self, *_: object) -> None:
         await self._remove()
@@ -213,5 +213,6 @@ async def _run(argv: Sequence[str], lines: str = "", *, mild: bool = False) -> s
         argv, env={"PATH": SYSTEM_PATH}, timeout_s=TIMEOUT_S, stdin=f"{lines}\n".encode()
     )
     if output.code != 0 and not mild:
-        raise CommandError(f"{' '.join(argv[:4])}: {output.last_line()}")
+        said = output.stderr.decode(errors="replace").partition("\n")[0]
+        raise CommandError(f"{' '.join(argv[:4])}: {said or output.code}")
     return output.stdout.decode()
