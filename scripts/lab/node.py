@@ -32,7 +32,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -250,7 +250,14 @@ class Node:
         return {}
 
 
-async def take_orders(node: Node) -> None:
+class Orders(Protocol):
+    """Who takes them, and lives meanwhile."""
+
+    async def do(self, line: bytes) -> None: ...
+    async def run(self) -> None: ...
+
+
+async def take_orders(node: Orders) -> None:
     """Until stdin ends."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
@@ -262,22 +269,32 @@ async def take_orders(node: Node) -> None:
         pipe.close()
 
 
-async def live(home: Path, config: PeerConfig) -> None:
+async def stay(node: Orders) -> None:
+    """Until stdin ends, or the task is cancelled."""
+    work = {asyncio.create_task(node.run()), asyncio.create_task(take_orders(node))}
+    try:
+        done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+
+
+def end_with_sigterm() -> None:
+    """The task that is running now."""
     loop, me = asyncio.get_running_loop(), asyncio.current_task()
     if me is not None:
         loop.add_signal_handler(signal.SIGTERM, me.cancel)
+
+
+async def live(home: Path, config: PeerConfig) -> None:
+    end_with_sigterm()
     async with AsyncExitStack() as stack:
         node = Node(home, config)
         tell(event="up", port=await node.open(stack))
-        work = {asyncio.create_task(node.run()), asyncio.create_task(take_orders(node))}
-        try:
-            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+        await stay(node)
 
 
 def main() -> None:
