@@ -21,6 +21,7 @@ from typing import Any
 
 from scripts.lab.homes import make_homes
 from scripts.lab.network import Network
+from scripts.lab.node import end_with_sigterm
 from scripts.lab.process import LabProcess, python
 from shared.terminal import EXIT_INTERRUPTED, say
 
@@ -177,6 +178,7 @@ def parse() -> argparse.Namespace:
 
 
 async def run(options: argparse.Namespace) -> int:
+    end_with_sigterm()
     root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="rollcall-crowd-"))
     try:
         seen = await watch_crowd(root, options.nodes, options.processes, options.minutes * 60)
@@ -189,7 +191,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         return asyncio.run(run(parse()))
     return EXIT_INTERRUPTED
 

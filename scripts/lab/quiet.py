@@ -18,6 +18,7 @@ import psutil
 
 from scripts.lab.fleet import LabFleet, accuses
 from scripts.lab.network import Network
+from scripts.lab.node import end_with_sigterm
 from shared.terminal import EXIT_INTERRUPTED, say
 
 MIB = 1 << 20
@@ -60,6 +61,7 @@ async def watch(fleet: LabFleet, until: float) -> int:
 
 
 async def quiet(options: argparse.Namespace) -> int:
+    end_with_sigterm()
     names = [f"n{number}" for number in range(options.nodes)]
     root = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="rollcall-quiet-"))
     try:
@@ -78,7 +80,7 @@ async def quiet(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         return asyncio.run(quiet(parse()))
     return EXIT_INTERRUPTED
 
