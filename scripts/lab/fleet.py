@@ -13,7 +13,7 @@ from scripts.lab.process import NodeProcess
 from shared.errors import UnavailableError
 
 PORT = 7465
-LINKED_S = 120.0
+LINKED_S = 240.0
 
 
 class LabFleet:

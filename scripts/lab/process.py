@@ -16,6 +16,8 @@ from shared.errors import CommandError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_S = 30.0
+UP_S = 120.0
+"""Many are started at the same time, on few cores."""
 STOP_S = 10.0
 
 
@@ -46,7 +48,9 @@ class LabProcess:
             limit=1 << 20,
         )
         self._reading = asyncio.create_task(self._read(), name=f"read-{self.name}")
-        await self.until(lambda event: event["event"] == "up", "it is up", after=self._began)
+        await self.until(
+            lambda event: event["event"] == "up", "it is up", after=self._began, timeout_s=UP_S
+        )
 
     @property
     def pid(self) -> int:

@@ -364,6 +364,16 @@ async def test_forged_foreign_and_meddling_messages_are_dropped_and_counted(
         await b.mesh.clear(red.key, "not mine")
 
 
+async def test_an_own_red_that_a_peer_holds_is_neither_news_nor_dropped(peers: list[Peer]) -> None:
+    a, b = peers[:2]
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="x"))
+    await b.mesh.learn(red.raw.encode())
+    (held,) = await b.mesh.events()
+    await a.mesh.learn(held.encode())
+    assert a.mesh.dropped == {}
+    assert a.heard == []
+
+
 async def test_after_pruning_an_old_message_does_not_come_back(peers: list[Peer]) -> None:
     """Fault 24: a replay after a day, or a year, is an old message."""
     a, b, _ = peers
