@@ -58,11 +58,10 @@ class Peer:
         *,
         datagrams: bool = False,
         host: str = "127.0.0.1",
-        mdns: bool = False,
     ) -> None:
         self.fleet, self.name, self.datagrams = fleet, name, datagrams
         self.clock = clock or SystemClock()
-        self.host, self.mdns = host, mdns
+        self.host = host
         self.trust = fleet.trust(name)
         self.layout = fleet.layout(name)
         self.directory = Directory()
@@ -122,7 +121,7 @@ class Peer:
         )
 
         self.discovering = Discovering(
-            PeerConfig(host=self.host, mdns=self.mdns),
+            PeerConfig(host=self.host, mdns=False),
             self.layout,
             self.trust,
             self.directory,
