@@ -138,6 +138,9 @@ class Link:
                 await self._take(message.data)
         except BadInputError as error:
             log.warning("link ended", peer=self.peer, reason=str(error))
+        except ConnectionError as error:
+            """Reading answers pings, which fails where the peer has gone meanwhile."""
+            log.debug("link ended", peer=self.peer, reason=str(error))
         finally:
             await self.end()
 

@@ -43,6 +43,9 @@ PATIENCE_S = 0.8
 """For a first answer over a network that loses little: TCP sends again after 0.2 and 0.6 s. Where every tenth packet
 is lost, so one look in a hundred finds nothing, and twice as long is waited for an answer by any way."""
 LONGEST_PATIENCE_S = 3.0
+WIDE_S = 6.0
+"""From its beginning, where several that were there do not answer in time: then it is rather the network that has
+become slow, and all answers are under way."""
 HELP_S = 10.0
 TOLD = 2
 """So many peers are told at once whom this node does not reach; they answer with what they found."""
@@ -83,6 +86,7 @@ class Liveness:
         self._near, self._far = Turns(), Turns()
         self._far_at = clock.monotonic()
         self._looking: dict[str, asyncio.Task[None]] = {}
+        self._unanswered: set[str] = set()
         self._busy: set[asyncio.Task[None]] = set()
         self._telling = False
         self._returned: dict[str, float] = {}
@@ -209,8 +213,12 @@ class Liveness:
         elif not hinted and peer not in self._absences:
             self._doubted.add(peer)
             self._tell(self._helpers(peer, ALERTED))
-        if not await self._by_all_ways(peer, began, 2 * patience):
-            self._missed(peer, began)
+        self._unanswered.add(peer)
+        try:
+            if not await self._by_all_ways(peer, began, 2 * patience):
+                self._missed(peer, began)
+        finally:
+            self._unanswered.discard(peer)
 
     async def _by_all_ways(self, peer: str, began: float, patience: float) -> bool:
         """Whether this node or one that it asked has reached the peer since."""
@@ -218,7 +226,11 @@ class Liveness:
         ways: set[asyncio.Task[Any]] = {self._pings.by_dial(peer)} | ({link} if link else set())
         ways |= {self._spawn(self._ask_to_try(each, peer)) for each in self._helpers(peer)}
         until = self._clock.monotonic() + patience
-        while ways and (left := until - self._clock.monotonic()) > 0:
+        while ways:
+            if sum(each not in self._absences for each in self._unanswered) > 1:
+                until = max(until, began + WIDE_S)
+            if (left := until - self._clock.monotonic()) <= 0:
+                break
             _, ways = await asyncio.wait(ways, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if self._silence.was_reached(peer, began, self._trust.peer_names()):
                 return True

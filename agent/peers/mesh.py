@@ -235,12 +235,15 @@ class Mesh:
         self._outbox.nudge(peer)
 
     async def learn(self, raw: bytes) -> None:
-        """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted."""
+        """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted. This node's own
+        are no news to it."""
         if raw in self._known:
             return
         roster = self._trust.roster
         try:
             message = open_message(raw, roster)
+            if message.keyid == self._trust.key.public.keyid:
+                return
             if isinstance(message.payload.body, Red | Clear):
                 self._check_fresh(message)
                 await self._keep(message)

@@ -160,9 +160,9 @@ async def _cut(size: int) -> list[Sample]:
                 await network.cut(names[-1])
 
             async def quiet(network: Network = network) -> float:
-                before = sum(network.carried(name) for name in names)
+                before = sum([await network.carried(name) for name in names])
                 await asyncio.sleep(IDLE_S)
-                after = sum(network.carried(name) for name in names)
+                after = sum([await network.carried(name) for name in names])
                 return (after - before) / IDLE_S / size
 
             seen.append(await side(inside(network, names), strike, quiet))

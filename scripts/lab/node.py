@@ -15,6 +15,9 @@ in order.
 | acks | | broadcasts: key, acked_ms by peer |
 | away | | away: since, left, reason by peer |
 | links | | links: names |
+| peers | | what `rollcall-agent peers --json` shows |
+| inbox | | events: what a consumer has been given, in order |
+| footprint | | rss: bytes, descriptors, dropped: messages by reason |
 | learn | peer, host, port | |
 | silent | seconds | blocks its own loop for so long |
 """
@@ -31,10 +34,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from agent.config import PeerConfig, parse_static
+import psutil
+
+from agent.config import PeerConfig
 from agent.dialler import Dialler
+from agent.discovering import Discovering
+from agent.feed import Inbox
 from agent.layout import Layout
 from agent.peer_api import PeerApi
 from agent.peering import Peering
@@ -84,10 +91,8 @@ class Node:
         trust = await asyncio.to_thread(load_trust, layout)
         store = await Store.open(layout.database)
         stack.push_async_callback(store.close)
+        self._inbox = Inbox(store, trust.name)
         self._directory = Directory()
-        for text in config.static:
-            name, host, port = parse_static(text)
-            self._directory.learn(name, Hint(host, port, Found.STATIC))
         dialler = Dialler(layout.tls)
         stack.push_async_callback(dialler.close)
         overlay = Overlay(trust, links=config.links, full_mesh_below=config.full_mesh_below)
@@ -106,6 +111,17 @@ class Node:
             on_change=self._changed,
         )
         await self._peering.open(stack)
+        self._discovering = Discovering(
+            config,
+            layout,
+            trust,
+            self._directory,
+            self._links,
+            clock,
+            on_found=self._peering.mesh.peer_found,
+            has_list=lambda: False,
+        )
+        await self._discovering.open(stack)
         self._names = trust.peer_names
         self._gossip = Gossip(
             trust, transport, clock, self._no_fleet, overlay.chosen, every_s=config.sync_every
@@ -116,7 +132,7 @@ class Node:
             self._gossip,
             NoRepository(),
             no_readiness,
-            more=[self._peering.operations()],
+            more=[self._peering.operations(), self._discovering.operations()],
         )
         self._links.open(door.answers, on_up=self._link_up, on_lost=self._link_lost)
         context = server_context(layout.tls, require_client=True)
@@ -126,12 +142,14 @@ class Node:
         await self._peering.listen(config.host, server.port)
         stack.push_async_callback(self._links.close)
         stack.push_async_callback(self._peering.liveness.leave)
+        self._port = server.port
         return server.port
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._peering.run())
             group.create_task(self._gossip.run())
+            group.create_task(self._discovering.run(self._port))
 
     async def _no_fleet(self, peer: str) -> None:
         tell(event="newer-fleet", peer=peer)
@@ -149,6 +167,7 @@ class Node:
 
     def _link_up(self, peer: str) -> None:
         self._peering.link_up(peer)
+        self._discovering.link_up(peer)
         tell(event="link", peer=peer, up=True)
 
     def _link_lost(self, peer: str) -> None:
@@ -173,6 +192,9 @@ class Node:
                 "acks": self._acks,
                 "away": self._show_away,
                 "links": self._show_links,
+                "peers": self._show_peers,
+                "inbox": self._show_inbox,
+                "footprint": self._footprint,
                 "learn": self._learn,
                 "silent": self._hang,
             }
@@ -224,6 +246,26 @@ class Node:
     async def _show_links(self) -> dict[str, Any]:
         return {"links": sorted(name for name in self._names() if self._links.get(name))}
 
+    async def _show_peers(self) -> dict[str, Any]:
+        return (await self._discovering.listing()).model_dump(mode="json", exclude={"at"})
+
+    async def _show_inbox(self) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+        while events := await self._inbox.after(found[-1]["id"] if found else 0):
+            found += [
+                each.model_dump(mode="json", include={"id", "event", "key"}) for each in events
+            ]
+        return {"events": found}
+
+    async def _footprint(self) -> dict[str, Any]:
+        me = psutil.Process()
+        rss, descriptors = await asyncio.to_thread(lambda: (me.memory_info().rss, me.num_fds()))
+        return {
+            "rss": rss,
+            "descriptors": descriptors,
+            "dropped": dict(self._peering.mesh.dropped),
+        }
+
     async def _learn(self, peer: str, host: str, port: int) -> dict[str, Any]:
         self._directory.learn(peer, Hint(host, port, Found.STATIC))
         self._links.nudge(peer)
@@ -234,7 +276,14 @@ class Node:
         return {}
 
 
-async def take_orders(node: Node) -> None:
+class Orders(Protocol):
+    """Who takes them, and lives meanwhile."""
+
+    async def do(self, line: bytes) -> None: ...
+    async def run(self) -> None: ...
+
+
+async def take_orders(node: Orders) -> None:
     """Until stdin ends."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
@@ -246,22 +295,32 @@ async def take_orders(node: Node) -> None:
         pipe.close()
 
 
-async def live(home: Path, config: PeerConfig, *, quiet: bool) -> None:
+async def stay(node: Orders) -> None:
+    """Until stdin ends, or the task is cancelled."""
+    work = {asyncio.create_task(node.run()), asyncio.create_task(take_orders(node))}
+    try:
+        done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+
+
+def end_with_sigterm() -> None:
+    """The task that is running now."""
     loop, me = asyncio.get_running_loop(), asyncio.current_task()
     if me is not None:
         loop.add_signal_handler(signal.SIGTERM, me.cancel)
+
+
+async def live(home: Path, config: PeerConfig, *, quiet: bool) -> None:
+    end_with_sigterm()
     async with AsyncExitStack() as stack:
         node = Node(home, config, quiet=quiet)
         tell(event="up", port=await node.open(stack))
-        work = {asyncio.create_task(node.run()), asyncio.create_task(take_orders(node))}
-        try:
-            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+        await stay(node)
 
 
 def main() -> None:
@@ -275,13 +334,14 @@ def main() -> None:
     parser.add_argument("--links", type=int, default=12)
     parser.add_argument("--quiet", action="store_true", help="do not tell what it hears")
     parser.add_argument("--sync-every", type=float, default=30.0)
+    parser.add_argument("--discover", action="store_true", help="find peers by mDNS, too")
     options = parser.parse_args()
     logs.configure(options.home / "logs" / "node.log")
     config = PeerConfig(
         host=options.host,
         port=options.port,
         static=options.peer,
-        mdns=False,
+        mdns=options.discover,
         probes=options.probes,
         full_mesh_below=options.full_mesh_below,
         links=options.links,

@@ -16,37 +16,30 @@ from shared.errors import CommandError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_S = 30.0
-START_S = 120.0
+UP_S = 120.0
+"""Many are started at the same time, on few cores."""
 STOP_S = 10.0
 
 
-class NodeProcess:
-    """`before` stands before the program's own words, such as `ip netns exec NAME`."""
+def python(module: str) -> list[str]:
+    """Words that run a module of this tree; PYTHONPATH has to name ROOT."""
+    return [sys.executable, "-m", module]
 
-    def __init__(
-        self,
-        home: Path,
-        host: str,
-        port: int,
-        peers: Mapping[str, tuple[str, int]],
-        *,
-        before: Sequence[str] = (),
-        words: Sequence[str] = (),
-    ) -> None:
-        self.name, self.host, self.port = home.name, host, port
-        known = [f"--peer={name}={there}:{number}" for name, (there, number) in peers.items()]
-        self._argv = [
-            *before,
-            *(sys.executable, "-m", "scripts.lab.node", str(home)),
-            *(f"--host={host}", f"--port={port}"),
-            *known,
-            *words,
-        ]
+
+class LabProcess:
+    """Takes orders and tells events as `scripts.lab.node` does, whatever it runs."""
+
+    def __init__(self, name: str, argv: Sequence[str]) -> None:
+        self.name, self._argv = name, argv
         self.events: list[dict[str, Any]] = []
+        self._began = 0
         self._news = asyncio.Condition()
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._ordering = asyncio.Lock()
 
     async def start(self) -> None:
+        """Again, too, after it was stopped; what it told before stays in `events`."""
+        self._began = len(self.events)
         self._process = await asyncio.create_subprocess_exec(
             *self._argv,
             stdin=asyncio.subprocess.PIPE,
@@ -55,7 +48,9 @@ class NodeProcess:
             limit=1 << 20,
         )
         self._reading = asyncio.create_task(self._read(), name=f"read-{self.name}")
-        await self.until(lambda event: event.get("event") == "up", "it is up", timeout_s=START_S)
+        await self.until(
+            lambda event: event["event"] == "up", "it is up", after=self._began, timeout_s=UP_S
+        )
 
     @property
     def pid(self) -> int:
@@ -98,9 +93,10 @@ class NodeProcess:
         """Raises CommandError for what it refuses, UnavailableError when it does not answer."""
         if self._process.stdin is None:
             raise UnavailableError(f"{self.name} takes no orders")
-        self._process.stdin.write(json.dumps({"do": word, **order}).encode() + b"\n")
+        line = json.dumps({"do": word, **order}).encode() + b"\n"
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with self._ordering, asyncio.timeout(ANSWER_S):
+                self._process.stdin.write(line)
                 await self._process.stdin.drain()
                 answer = await self._answers.get()
         except (TimeoutError, ConnectionError):
@@ -108,15 +104,6 @@ class NodeProcess:
         if "failed" in answer:
             raise CommandError(f"{self.name}: {word}: {answer['reason']}")
         return answer
-
-    def linked(self) -> set[str]:
-        """With whom it has a kept connection, as it told last."""
-        last = {each["peer"]: each["up"] for each in self.events if each["event"] == "link"}
-        return {peer for peer, up in last.items() if up}
-
-    async def until_linked(self, names: Sequence[str], timeout_s: float = ANSWER_S) -> None:
-        wanted = set(names) - {self.name}
-        await self.until(lambda _: wanted <= self.linked(), "linked with all", timeout_s=timeout_s)
 
     def send(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -134,3 +121,35 @@ class NodeProcess:
             await self._process.wait()
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
+
+
+class NodeProcess(LabProcess):
+    """One node. `before` stands before the program's own words, such as `ip netns exec NAME`."""
+
+    def __init__(
+        self,
+        home: Path,
+        host: str,
+        port: int,
+        peers: Mapping[str, tuple[str, int]],
+        *,
+        before: Sequence[str] = (),
+        words: Sequence[str] = (),
+    ) -> None:
+        self.host, self.port = host, port
+        known = [f"--peer={name}={there}:{number}" for name, (there, number) in peers.items()]
+        program = [*before, *python("scripts.lab.node"), str(home)]
+        super().__init__(home.name, [*program, f"--host={host}", f"--port={port}", *known, *words])
+
+    def linked(self) -> set[str]:
+        """With whom it has a kept connection, as it told last."""
+        last = {
+            each["peer"]: each["up"]
+            for each in self.events[self._began :]
+            if each["event"] == "link"
+        }
+        return {peer for peer, up in last.items() if up}
+
+    async def until_linked(self, names: Sequence[str], timeout_s: float = ANSWER_S) -> None:
+        wanted = set(names) - {self.name}
+        await self.until(lambda _: wanted <= self.linked(), "linked with all", timeout_s=timeout_s)

@@ -1,128 +1,71 @@
-"""Fault 21 on real interfaces: hosts that change their address, lose their interface, or have IPv6 alone."""
+"""Fault 21 on real interfaces: hosts that change their address, lose their interface, or have IPv6 alone. They have
+nothing but mDNS to go by."""
 
 from __future__ import annotations
 
-import os
-import sys
+import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from agent.peers.listing import PeerLine, PeersReport, PeerState
-from tests.support.netlab import ROOT, NetLab, missing, running
-from tests.support.trustkit import TestFleet, make_fleet
+from agent.peers.listing import PeerState
+from scripts.lab.fleet import LabFleet
+from scripts.lab.network import SUBNET
+from tests.lab.conftest import Make
 
 FOUND_AGAIN_S = 60.0
+HERE, THERE = "n0", "n1"
 
 
-class Host:
-    """A node of the mesh in a namespace of its own, with nothing but mDNS to go by."""
-
-    def __init__(self, lab: NetLab, fleet: TestFleet, name: str, address: str) -> None:
-        self.name, self._lab = name, lab
-        self.space = lab.host(name, address)
-        self._home = fleet.write(name).home
-        self._said = fleet.root / f"{name}.ndjson"
-
-    def start(self, stack: ExitStack) -> None:
-        program = [
-            "ip",
-            "netns",
-            "exec",
-            self.space,
-            sys.executable,
-            "-m",
-            "tests.support.meshnode",
-        ]
-        stack.enter_context(
-            running(
-                [*program, str(self._home)],
-                stdout=stack.enter_context(self._said.open("w")),
-                stderr=stack.enter_context(self._said.with_suffix(".log").open("w")),
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-        )
-
-    def sees(self, other: Host) -> PeerLine | None:
-        """What its last line says of the other; None before its first."""
-        lines = self._said.read_bytes().rpartition(b"\n")[0].splitlines()
-        if not lines:
-            return None
-        found = PeersReport.from_bytes(lines[-1]).peers
-        return next(each for each in found if each.name == other.name)
-
-    def ip(self, *words: str) -> None:
-        self._lab.run(self.space, "ip", *words)
+async def sees(fleet: LabFleet, at: str, peer: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = (await fleet.nodes[at].do("peers"))["peers"]
+    return next(each for each in found if each["name"] == peer)
 
 
-def linked(a: Host, b: Host) -> bool:
-    lines = (a.sees(b), b.sees(a))
-    return all(each is not None and each.state is PeerState.LINKED for each in lines)
+async def where(fleet: LabFleet) -> str:
+    return str((await sees(fleet, HERE, THERE))["address"])
 
 
-def until(condition: Callable[[], object], what: str, seconds: float) -> None:
+async def linked(fleet: LabFleet) -> bool:
+    lines = [await sees(fleet, HERE, THERE), await sees(fleet, THERE, HERE)]
+    return all(each["state"] == PeerState.LINKED for each in lines)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > seconds:
-            pytest.fail(f"not within {seconds:g} s: {what}")
-        time.sleep(0.2)
+    while not await condition():
+        if time.monotonic() - began > FOUND_AGAIN_S:
+            pytest.fail(f"not within {FOUND_AGAIN_S:g} s: {what}")
+        await asyncio.sleep(0.2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def possible() -> None:
-    if reason := missing():
-        pytest.skip(f"NO LAB HERE, changes of the network were not tried: {reason}")
+async def test_found_again_after_a_change_of_address_and_of_the_interface(make: Make) -> None:
+    fleet = await make(2, "--discover")
+
+    async def at_its_new_address() -> bool:
+        return f"{SUBNET}.77:" in await where(fleet) and await linked(fleet)
+
+    async def is_lost() -> bool:
+        return not await linked(fleet)
+
+    await fleet.network.move(THERE, f"{SUBNET}.77")
+    await fleet.network.forget(THERE, 6)
+    await until(at_its_new_address, "at its new address")
+    await fleet.network.unplug(THERE)
+    await until(is_lost, "the link is lost")
+    await fleet.network.plug(THERE, f"{SUBNET}.78")
+    await until(lambda: linked(fleet), "the interface is back")
 
 
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
-    with ExitStack() as stack:
-        lab = NetLab()
-        stack.callback(lab.close)
-        fleet = make_fleet(tmp_path, ("a", "b"))
-        a = Host(lab, fleet, "a", "10.9.0.1/24")
-        b = Host(lab, fleet, "b", "10.9.0.2/24")
-        for host in (a, b):
-            host.start(stack)
-        try:
-            until(lambda: linked(a, b), "they find each other", 20)
-            yield a, b
-        except BaseException:
-            for log in tmp_path.glob("*.log"):
-                sys.stderr.write(f"--- {log.name}\n{log.read_text()[-4000:]}\n")
-            raise
+async def test_ipv6_of_the_link_alone_is_enough(make: Make) -> None:
+    fleet = await make(2, "--discover")
+    for name in (HERE, THERE):
+        await fleet.network.forget(name, 4)
 
+    async def by_ipv6() -> bool:
+        lines = [await sees(fleet, HERE, THERE), await sees(fleet, THERE, HERE)]
+        return await linked(fleet) and any("fe80::" in each["address"] for each in lines)
 
-def test_found_again_after_a_change_of_address_and_of_the_interface(
-    hosts: tuple[Host, Host],
-) -> None:
-    a, b = hosts
-    b.ip("address", "del", "10.9.0.2/24", "dev", "eth0")
-    b.ip("-6", "address", "flush", "dev", "eth0")
-    b.ip("address", "add", "10.9.0.77/24", "dev", "eth0")
-    until(
-        lambda: "10.9.0.77:" in _where(a, b) and linked(a, b), "at its new address", FOUND_AGAIN_S
-    )
-    b.ip("link", "del", "eth0")
-    until(lambda: not linked(a, b), "the link is lost", FOUND_AGAIN_S)
-    b._lab.plug(b.space, "b", "10.9.0.78/24")
-    until(lambda: linked(a, b), "the interface is back", FOUND_AGAIN_S)
-
-
-def test_ipv6_of_the_link_alone_is_enough(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
-    for host, address in ((a, "10.9.0.1/24"), (b, "10.9.0.2/24")):
-        host.ip("address", "del", address, "dev", "eth0")
-    until(
-        lambda: linked(a, b) and any("fe80::" in w for w in (_where(a, b), _where(b, a))),
-        "linked by IPv6",
-        FOUND_AGAIN_S,
-    )
-
-
-def _where(a: Host, b: Host) -> str:
-    line = a.sees(b)
-    return "" if line is None else line.address
+    await until(by_ipv6, "linked by IPv6")

@@ -59,13 +59,12 @@ class Peer:
         *,
         datagrams: bool = False,
         host: str = "127.0.0.1",
-        mdns: bool = False,
         config: PeerConfig | None = None,
     ) -> None:
         self.config = config or PeerConfig(sync_every=0.2)
         self.fleet, self.name, self.datagrams = fleet, name, datagrams
         self.clock = clock or SystemClock()
-        self.host, self.mdns = host, mdns
+        self.host = host
         self.trust = fleet.trust(name)
         self.layout = fleet.layout(name)
         self.directory = Directory()
@@ -125,7 +124,7 @@ class Peer:
             every_s=config.sync_every,
         )
         self.discovering = Discovering(
-            PeerConfig(host=self.host, mdns=self.mdns),
+            PeerConfig(host=self.host, mdns=False),
             self.layout,
             self.trust,
             self.directory,
@@ -376,6 +375,16 @@ async def test_forged_foreign_and_meddling_messages_are_dropped_and_counted(
     assert sum(b.mesh.dropped.values()) == 4
     with pytest.raises(ConflictError, match="clear it there"):
         await b.mesh.clear(red.key, "not mine")
+
+
+async def test_an_own_red_that_a_peer_holds_is_neither_news_nor_dropped(peers: list[Peer]) -> None:
+    a, b = peers[:2]
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="x"))
+    await b.mesh.learn(red.raw.encode())
+    (held,) = await b.mesh.events()
+    await a.mesh.learn(held.encode())
+    assert a.mesh.dropped == {}
+    assert a.heard == []
 
 
 async def test_after_pruning_an_old_message_does_not_come_back(peers: list[Peer]) -> None:
