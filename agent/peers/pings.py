@@ -61,14 +61,14 @@ class Pings:
         if (task := tasks.get(peer)) is not None and not task.done():
             return task
         task = tasks[peer] = asyncio.get_running_loop().create_task(
-            self._time(peer, ask()), name=f"ping-{peer}"
+            self._time(peer, ask), name=f"ping-{peer}"
         )
         task.add_done_callback(lambda _: tasks.pop(peer) if tasks.get(peer) is task else None)
         return task
 
-    async def _time(self, peer: str, asking: Coroutine[Any, Any, Found]) -> Found:
+    async def _time(self, peer: str, ask: Callable[[], Coroutine[Any, Any, Found]]) -> Found:
         began = self._clock.monotonic()
-        found = await asking
+        found = await ask()
         if found is Found.ANSWERED:
             self._on_answer(peer, self._clock.monotonic() - began)
         return found
