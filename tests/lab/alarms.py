@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from scripts.lab.fleet import LabFleet, accuses, until_heard
+from scripts.lab.process import NodeProcess
 
 HEARD_S = 10.0
 
@@ -40,10 +41,14 @@ async def check_frozen(fleet: LabFleet, keys: dict[str, str]) -> None:
         assert sorted(given) == sorted(("red", key) for key in keys.values())
 
 
+async def until_frozen_by(node: NodeProcess, keys: list[str]) -> None:
+    async with asyncio.timeout(HEARD_S):
+        while (await node.do("reds"))["frozen_by"] != sorted(keys):
+            await asyncio.sleep(0.1)
+
+
 async def clear_all(fleet: LabFleet, keys: dict[str, str]) -> None:
     for origin, key in keys.items():
         await fleet.nodes[origin].do("clear", key=key, reason="over")
-    async with asyncio.timeout(HEARD_S):
-        for node in fleet.nodes.values():
-            while (await node.do("reds"))["open"]:
-                await asyncio.sleep(0.1)
+    for node in fleet.nodes.values():
+        await until_frozen_by(node, [])
