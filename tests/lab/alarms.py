@@ -41,9 +41,9 @@ async def check_frozen(fleet: LabFleet, keys: dict[str, str]) -> None:
         assert sorted(given) == sorted(("red", key) for key in keys.values())
 
 
-async def until_frozen_by(node: NodeProcess, keys: list[str]) -> None:
+async def until_open(node: NodeProcess, keys: list[str]) -> None:
     async with asyncio.timeout(HEARD_S):
-        while (await node.do("reds"))["frozen_by"] != sorted(keys):
+        while (await node.do("reds"))["open"] != sorted(keys):
             await asyncio.sleep(0.1)
 
 
@@ -51,4 +51,4 @@ async def clear_all(fleet: LabFleet, keys: dict[str, str]) -> None:
     for origin, key in keys.items():
         await fleet.nodes[origin].do("clear", key=key, reason="over")
     for node in fleet.nodes.values():
-        await until_frozen_by(node, [])
+        await until_open(node, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scripts.lab.fleet import until_acked, until_heard
-from tests.lab.alarms import HEARD_S, check_alarms, until_frozen_by
+from tests.lab.alarms import HEARD_S, check_alarms, until_open
 from tests.lab.conftest import Make
 
 
@@ -33,7 +33,7 @@ async def test_who_was_off_learns_of_every_open_red_and_none_is_told_twice(make:
     await off.start()
     for key in opened:
         await until_heard([off], key, HEARD_S)
-    await until_frozen_by(off, [before, *opened])
+    await until_open(off, [before, *opened])
     given = [e["key"] for e in (await off.do("inbox"))["events"] if e["event"] == "red"]
     assert sorted(given) == sorted({before, over, *opened} & set(given))
     assert {before, *opened} <= set(given)
