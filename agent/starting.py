@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.layout import Layout
-from shared.lean import no_system_authorities, one_heap
+from shared.lean import keep_for_good, no_system_authorities, one_heap
 from shared.terminal import print_json, run_async, say
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ def run_agent(asked: Asked) -> None:
     logs.configure(None if asked.foreground else Layout(asked.home).logs / "agent.log")
 
     def ready(urls: dict[str, str]) -> None:
-        gc.collect()
-        gc.freeze()  # what is here now stays: no later collection looks at it again
+        keep_for_good()
         if asked.as_json:
             print_json({"home": str(asked.home), "urls": urls})
         else:

@@ -13,6 +13,7 @@ from pathlib import Path
 from agent.config import PeerConfig, parse_static
 from scripts.lab.node import Node, end_with_sigterm, stay, tell
 from shared import logs
+from shared.lean import keep_for_good
 
 
 class Many:
@@ -43,6 +44,7 @@ async def live(lines: list[str], number: int, count: int) -> None:
             config = PeerConfig(host=host, port=port, static=others, mdns=False)
             nodes[name] = Node(Path(home), config)
             await nodes[name].open(stack)
+        keep_for_good()
         tell(event="up", port=0)
         await stay(Many(nodes))
 

@@ -56,6 +56,7 @@ from agent.trust import load_trust
 from shared import logs
 from shared.clock import SystemClock
 from shared.errors import NotFoundError, RollcallError, UnavailableError, UsageError
+from shared.lean import keep_for_good
 from shared.listener import Server
 from shared.messages import Message, Red, RedKind
 from shared.tls import server_context
@@ -319,7 +320,9 @@ async def live(home: Path, config: PeerConfig, *, quiet: bool) -> None:
     end_with_sigterm()
     async with AsyncExitStack() as stack:
         node = Node(home, config, quiet=quiet)
-        tell(event="up", port=await node.open(stack))
+        port = await node.open(stack)
+        keep_for_good()
+        tell(event="up", port=port)
         await stay(node)
 
 
