@@ -242,11 +242,6 @@ class Store:
         rows = await self.rows(f"SELECT r.raw {_OPEN} ORDER BY r.at")
         return [row["raw"] for row in rows]
 
-    async def keyid_of(self, key: str) -> str | None:
-        """Which key signed a message; None for one that is not here."""
-        rows = await self.rows("SELECT keyid FROM envelopes WHERE key = ?", key)
-        return rows[0]["keyid"] if rows else None
-
     async def dismiss(self, key: str, reason: str, at: float) -> None:
         """End a red on this node alone."""
         await self.write("INSERT OR IGNORE INTO dismissed VALUES (?, ?, ?)", key, reason, at)

@@ -17,7 +17,7 @@ import structlog
 from agent.deliveries import Added
 from agent.peers.known import Known
 from agent.peers.outbox import Outbox
-from agent.store import Store
+from agent.store import Store, StoreError
 from agent.trust import Trust
 from shared.clock import Clock
 from shared.errors import (
@@ -74,7 +74,6 @@ class Mesh:
         self._outbox, self._clock, self._epoch = outbox, clock, epoch
         self._on_message, self._on_change = on_message, on_change
         self._sequence = 0
-        self._signing = asyncio.Lock()
         self._open: dict[str, Message] = {}
         self._floors: dict[str, tuple[int, int]] = {}
         self._known = Known()
@@ -133,7 +132,7 @@ class Mesh:
             raise NotFoundError(
                 f"no open red {key[:80]} here", remedy="list them: rollcall-agent reds"
             )
-        origin, signer = key.partition(":")[0], await self._store.keyid_of(key)
+        origin, signer = key.partition(":")[0], self._open[key].keyid
         if signer == self._trust.key.public.keyid:
             await self.broadcast(Clear(ref=key, reason=reason))
             return
@@ -152,13 +151,21 @@ class Mesh:
         self._on_change()
 
     async def _send(self, body: Body, peers: list[str], expires_in_s: float | None) -> Message:
+        """An alarm leaves while the disk writes it: a disk that flushes takes longer than a network. What this node
+        loses of it comes back from whoever has heard it (`_take_back`); what cannot be written counts here as long as
+        this process lives, so that it is not raised again and again."""
         decided_at = self._clock.monotonic()
-        async with self._signing:
-            message = self._sign(body, expires_in_s)
-            added = await self._store.add(message, self._clock.now(), peers)
+        message = self._sign(body, expires_in_s)
+        keeping = asyncio.ensure_future(self._store.add(message, self._clock.now(), peers))
+        self._outbox.send(message, peers, decided_at)
+        try:
+            added = await keeping
+        except StoreError:
+            self._note_red(message, Added(new=True, open=True))
+            raise
         self._known.add(message.raw.encode())
         self._note_red(message, added)
-        self._outbox.send(message, peers, decided_at)
+        self._outbox.owes(message.key)
         return message
 
     def _sign(self, body: Body, expires_in_s: float | None = None) -> Message:
@@ -190,8 +197,7 @@ class Mesh:
             self.dropped[error.code] += 1
             raise
         await self._keep(message)
-        async with self._signing:
-            ack = self._sign(Ack(ref=message.key, sha256=message.sha256)).raw.encode()
+        ack = self._sign(Ack(ref=message.key, sha256=message.sha256)).raw.encode()
         if roster is self._trust.roster:
             self._known.add(raw, ack)
         return ack
@@ -245,22 +251,35 @@ class Mesh:
         self._outbox.nudge(peer)
 
     async def learn(self, raw: bytes) -> None:
-        """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted. This node's own
-        are no news to it."""
+        """A red or a clear that a peer holds, of whomever; what does not hold is dropped and counted."""
         if raw in self._known:
             return
         roster = self._trust.roster
         try:
             message = open_message(raw, roster)
             if message.keyid == self._trust.key.public.keyid:
-                return
-            if isinstance(message.payload.body, Red | Clear):
+                await self._take_back(message)
+            elif isinstance(message.payload.body, Red | Clear):
                 self._check_fresh(message)
                 await self._keep(message)
                 if roster is self._trust.roster:
                     self._known.add(raw)
         except (UntrustedError, BadInputError) as error:
             self.dropped[error.code] += 1
+
+    async def _take_back(self, message: Message) -> None:
+        """One of this node's own, of an earlier life: its database may have been lost, or the power before it was
+        written. A red that is open here can be ended here."""
+        payload = message.payload
+        place = (payload.epoch, payload.sequence)
+        closed = place <= self._floors.get(payload.origin, (0, 0))
+        if closed or payload.epoch == self._epoch or not isinstance(payload.body, Red | Clear):
+            return
+        added = await self._store.add(message, self._clock.now(), [])
+        if added.new:
+            log.warning("an own message came back", type=payload.body.type, key=message.key)
+            self._note_red(message, added)
+        self._known.add(message.raw.encode())
 
     def _note_red(self, message: Message, added: Added) -> None:
         """A red opens unless its clear was here first; a clear ends the red that the same key has signed."""

@@ -41,6 +41,8 @@ RESENDS_S = (0.03, 0.03, 0.04, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 
 """Pauses after each time that a datagram was sent to who has not acked it."""
 PATIENT_SENDS = 5
 """So many datagrams before the kept connection tries as well."""
+ALONE_S = sum(RESENDS_S[: PATIENT_SENDS - 1])
+"""So long they are alone."""
 ADDRESSES = 2
 """Of one peer that a datagram is sent to: where it answered last, and the next best."""
 FINAL_REFUSALS = frozenset(
@@ -55,6 +57,8 @@ class _Sent:
     at: float
     """On the monotonic clock."""
     waiting: set[str]
+    shouted: bool = False
+    """By datagrams, first."""
 
 
 class Outbox:
@@ -94,18 +98,25 @@ class Outbox:
         return {key for key, sent in self._sent.items() if sent.waiting}
 
     def send(self, message: Message, peers: list[str], decided_at: float) -> None:
-        """What the store owes these peers from now on. `decided_at`, before it was signed, is on the monotonic
-        clock: acks are timed from then."""
+        """To these peers, at once if it is an alarm. `decided_at`, before it was signed, is on the monotonic clock:
+        acks are timed from then."""
         self._sent[message.key] = _Sent(message.sha256, decided_at, set(peers))
         if len(self._sent) > MAX_SENT:
             del self._sent[next(iter(self._sent))]
         alarm = isinstance(message.payload.body, Red | Clear)
         if alarm and len(message.raw) <= MAX_DATAGRAM:
+            self._sent[message.key].shouted = True
             task = asyncio.get_running_loop().create_task(self._shout(message))
             self._shouting.add(task)
             task.add_done_callback(self._shouting.discard)
-        else:
-            for peer in peers:
+
+    def owes(self, key: str) -> None:
+        """The store has it: from now on the kept connections can take it. They do at once where there are no
+        datagrams of it, or where those had their time."""
+        if (sent := self._sent.get(key)) is None:
+            return
+        if not sent.shouted or self._clock.monotonic() - sent.at > ALONE_S:
+            for peer in sent.waiting:
                 self.nudge(peer)
 
     async def _shout(self, message: Message) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from agent.peers.datagrams import MAX_DATAGRAM, MESSAGE
 from agent.peers.directory import Found, Hint
+from agent.store import StoreError
 from shared.messages import Red, RedKind
 from tests.support.trustkit import TestFleet, make_fleet
 from tests.unit.test_mesh import Peer, until, with_files
@@ -50,6 +52,34 @@ async def test_a_red_arrives_and_is_acked_without_a_connection(peers: list[Peer]
     await a.mesh.clear(red.key, "repaired")
     await until(lambda: not b.mesh.frozen_by() and not c.mesh.frozen_by(), "the freeze is over")
     assert len(b.heard) == len(c.heard) == 2, "sent more than once, heard once"
+
+
+async def test_an_alarm_leaves_while_the_disk_still_writes_it(peers: list[Peer]) -> None:
+    a, b = peers[:2]
+    written = threading.Event()
+    slow = asyncio.create_task(a.store.change(lambda _: written.wait(20)))
+    sending = asyncio.create_task(a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="down")))
+    await until(b.mesh.frozen_by, "b is frozen")
+    assert not sending.done()
+    written.set()
+    await slow
+    red = await sending
+    assert [each.key for each in a.mesh.own_reds()] == [red.key]
+
+
+async def test_an_alarm_that_cannot_be_written_is_out_once_and_can_be_ended(
+    peers: list[Peer],
+) -> None:
+    a, b = peers[:2]
+    await a.store.write("ALTER TABLE envelopes RENAME TO elsewhere")
+    with pytest.raises(StoreError):
+        await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="down"))
+    await until(b.mesh.frozen_by, "b is frozen")
+    (own,) = a.mesh.own_reds()
+    with pytest.raises(StoreError):
+        await a.mesh.clear(own.key, "over")
+    await until(lambda: not b.mesh.frozen_by(), "b is free")
+    assert not a.mesh.own_reds()
 
 
 async def test_one_that_is_lost_is_sent_again(peers: list[Peer]) -> None:

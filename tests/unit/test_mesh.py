@@ -387,6 +387,25 @@ async def test_an_own_red_that_a_peer_holds_is_neither_news_nor_dropped(peers: l
     assert a.heard == []
 
 
+async def test_an_own_red_that_was_lost_comes_back_and_can_be_ended(peers: list[Peer]) -> None:
+    a, b = peers[:2]
+    a.run()
+    b.run()
+    red = await a.mesh.broadcast(Red(kind=RedKind.READINESS, reason="down"))
+    await until(b.mesh.frozen_by, "b is frozen")
+    await a.down()
+    await asyncio.to_thread(a.layout.database.unlink)
+    again = Peer(a.fleet, "a")
+    await again.up()
+    again.knows(b)
+    again.run()
+    await until(again.mesh.own_reds, "b tells it")
+    assert again.mesh.own_reds()[0].key == red.key
+    await again.mesh.clear(red.key, "over")
+    await until(lambda: not b.mesh.frozen_by(), "b is free")
+    await again.down()
+
+
 async def test_after_pruning_an_old_message_does_not_come_back(peers: list[Peer]) -> None:
     """Fault 24: a replay after a day, or a year, is an old message."""
     a, b, _ = peers
