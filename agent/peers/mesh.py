@@ -77,6 +77,8 @@ class Mesh:
         self._open: dict[str, Message] = {}
         self._floors: dict[str, tuple[int, int]] = {}
         self._known = Known()
+        self._receiving: dict[bytes, asyncio.Task[bytes]] = {}
+        """What comes again meanwhile waits for the same answer."""
         trust.listen(self._known.clear)
         self.dropped = dropped
 
@@ -189,6 +191,12 @@ class Mesh:
         """
         if (given := self._known.ack(raw)) is not None:
             return given
+        if (receiving := self._receiving.get(raw)) is None:
+            receiving = self._receiving[raw] = asyncio.ensure_future(self._receive(raw))
+            receiving.add_done_callback(lambda _: self._receiving.pop(raw))
+        return await asyncio.shield(receiving)
+
+    async def _receive(self, raw: bytes) -> bytes:
         roster = self._trust.roster
         try:
             message = open_message(raw, roster)

@@ -37,7 +37,7 @@ IDLE_S = 60.0
 MAX_SENT = 1000
 GATHER_S = 0.02
 """So long acks are collected before they are stored: one sync of the disk, and no work while others come."""
-RESENDS_S = (0.03, 0.03, 0.04, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
+RESENDS_S = (0.05, 0.04, 0.04, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses after each time that a datagram was sent to who has not acked it."""
 PATIENT_SENDS = 5
 """So many datagrams before the kept connection tries as well."""

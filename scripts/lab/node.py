@@ -215,20 +215,24 @@ class Node:
 
     async def _alarm(self, reason: str) -> dict[str, Any]:
         key = (await self._red(reason))["key"]
-        await self._all_acked()
+        while True:
+            self._news.clear()
+            acked = await self._acked_ms(key)
+            if len(acked) == len(self._names()):
+                return {"key": key, "acked_ms": acked}
+            await self._news.wait()
+
+    async def _acked_ms(self, key: str) -> dict[str, float]:
+        """By peer, once the ack is stored here: `_changed` is called after that."""
         sent = await self._peering.mesh.recent_broadcasts()
-        return {"key": key, "acked_ms": next(each.acked_ms for each in sent if each.key == key)}
+        return next(each.acked_ms for each in sent if each.key == key)
 
     async def _end(self, key: str, reason: str) -> dict[str, Any]:
         await self._clear(key, reason)
-        await self._all_acked()
-        return {}
-
-    async def _all_acked(self) -> None:
-        """And stored here, each ack: `_changed` is called after that."""
         while self._peering.mesh.unacked():
             self._news.clear()
             await self._news.wait()
+        return {}
 
     async def _reds(self) -> dict[str, Any]:
         mesh = self._peering.mesh
