@@ -110,14 +110,18 @@ class Rig:
         """The operator's rollback of the last upgrade, killed at each of these."""
         self._reached.write_text("")
         self._arm(kills)
+        said = "it went well"
         try:
             await self.fleet.agent(self.node, "rollback", "--reason", "a trial", timeout_s=900)
-        except RollcallError:
+        except RollcallError as error:
             if not kills:
                 raise
+            said = str(error)
         end = await self._until(_went_back)
         if end == "done" and kills:
-            raise BrokenError(f"killed at {kills}: the rollback was forgotten")
+            raise BrokenError(
+                f"killed at {kills}: the rollback was forgotten; the command said: {said}"
+            )
         return await self._judge(kills, end)
 
     async def reset(self) -> None:
