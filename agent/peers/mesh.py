@@ -210,6 +210,10 @@ class Mesh:
             self._known.add(raw, ack)
         return ack
 
+    def holds(self, raw: bytes) -> bool:
+        """Whether these very bytes were accepted, under the roster of now."""
+        return raw in self._known
+
     def _check_fresh(self, message: Message) -> None:
         payload = message.payload
         if message.keyid == self._trust.key.public.keyid:

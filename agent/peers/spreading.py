@@ -8,7 +8,6 @@ fleet where every pair is connected nothing is passed on.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -18,7 +17,6 @@ from agent.peers.asked import Operations
 from agent.peers.datagrams import ACK, Datagrams
 from agent.peers.directory import Directory
 from agent.peers.links import Links
-from shared.canonical import sha256_hex
 from shared.errors import RollcallError
 from shared.messages import MAX_MESSAGE_BYTES, Clear, Message, Red, read_message
 
@@ -26,15 +24,16 @@ log = structlog.get_logger()
 
 PATH = "/v1/peer/spread"
 TIMEOUT_S = 10.0
-MAX_KNOWN = 4096
 ADDRESSES = 2
 """Of the origin, that an ack is sent to."""
 
 
 class Receiver(Protocol):
-    """Verifies and keeps a message of whomever, and returns this node's ack."""
+    """Verifies and keeps a message of whomever, and returns this node's ack; knows what it has accepted."""
 
     async def receive(self, raw: bytes) -> bytes: ...
+
+    def holds(self, raw: bytes) -> bool: ...
 
 
 class Spreading:
@@ -43,17 +42,12 @@ class Spreading:
     ) -> None:
         self._mesh, self._links = mesh, links
         self._directory, self._datagrams = directory, datagrams
-        self._known: OrderedDict[str, None] = OrderedDict()
-        """Hashes of what was accepted: from the next ten it need not be verified again."""
         self._passing: set[asyncio.Task[None]] = set()
 
     def accepted(self, message: Message) -> None:
         """A new message, however it came."""
         if not isinstance(message.payload.body, Red | Clear):
             return
-        self._known[message.sha256] = None
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
         if self._links.overlay.is_full:
             return
         raw = message.raw.encode()
@@ -79,7 +73,7 @@ class Spreading:
 
     async def _take(self, _: str, __: Mapping[str, str], raw: bytes) -> bytes:
         """The ack goes straight to the origin, which waits for it; who passed the message on does not."""
-        if sha256_hex(raw) not in self._known:
+        if not self._mesh.holds(raw):
             ack = await self._mesh.receive(raw)
             origin = read_message(raw).payload.origin
             hints = self._directory.candidates(origin)[:ADDRESSES]
