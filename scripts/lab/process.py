@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.lab.child import Child
 from shared.errors import CommandError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_S = 30.0
 UP_S = 120.0
 """Many are started at the same time, on few cores."""
-STOP_S = 10.0
 
 
 def python(module: str) -> list[str]:
@@ -26,7 +24,7 @@ def python(module: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-class LabProcess:
+class LabProcess(Child):
     """Takes orders and tells events as `scripts.lab.node` does, whatever it runs."""
 
     def __init__(self, name: str, argv: Sequence[str]) -> None:
@@ -51,10 +49,6 @@ class LabProcess:
         await self.until(
             lambda event: event["event"] == "up", "it is up", after=self._began, timeout_s=UP_S
         )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     async def _read(self) -> None:
         if self._process.stdout is None:
@@ -104,23 +98,6 @@ class LabProcess:
         if "failed" in answer:
             raise CommandError(f"{self.name}: {word}: {answer['reason']}")
         return answer
-
-    def send(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-    async def stop(self) -> None:
-        """In order; by force where that takes too long."""
-        self.send(signal.SIGCONT)
-        self.send(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(STOP_S):
-                await self._process.wait()
-        except TimeoutError:
-            self.send(signal.SIGKILL)
-            await self._process.wait()
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
 
 
 class NodeProcess(LabProcess):

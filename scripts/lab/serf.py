@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
 
+from scripts.lab.child import Child
 from shared.errors import UnavailableError
 
 EVENT = re.compile(rb"EventMember(Join|Failed|Leave): (\S+) ")
 USER_EVENT = re.compile(rb"Received event: user-event: (\S+)")
-STOP_S = 10.0
 ANSWER_S = 10.0
 
 
-class SerfAgent:
+class SerfAgent(Child):
     """With serf's own settings for a LAN. `before` stands before the program, such as `ip netns exec NAME`."""
 
     def __init__(
@@ -55,10 +53,6 @@ class SerfAgent:
             stderr=asyncio.subprocess.STDOUT,
         )
         self._reading = asyncio.create_task(self._read(), name=f"serf-{self.name}")
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     async def _read(self) -> None:
         if self._process.stdout is None:
@@ -98,21 +92,6 @@ class SerfAgent:
             raise UnavailableError(
                 f"serf of {self.name} did not say within {timeout_s:g} s that {what}"
             ) from None
-
-    def send(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-    async def stop(self) -> None:
-        self.send(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(STOP_S):
-                await self._process.wait()
-        except TimeoutError:
-            self.send(signal.SIGKILL)
-            await self._process.wait()
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
 
 
 class SerfCalls:
