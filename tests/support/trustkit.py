@@ -54,15 +54,6 @@ class TestFleet:
             write_durable(layout.tls.ca, self.document.bundle)
         return layout
 
-    def write(self, name: str) -> Layout:
-        """All that `load_trust` reads, for a process of its own."""
-        layout, trust = self.layout(name), self.trust(name)
-        write_durable(layout.node_file, trust.identity.model_dump_json().encode())
-        write_durable(layout.fleet_file, self.document.canonical())
-        write_durable(layout.roster_file, trust.roster_raw)
-        self.keys[name].save(layout.message_key)
-        return layout
-
     def trust(self, name: str) -> Trust:
         roster = self.roster()
         identity = Identity(name=name, role=roster.find(name).role, url="https://127.0.0.1:1")
