@@ -24,6 +24,7 @@ RENEWAL = "application/vnd.rollcall.renewal+json"
 ROSTER = "application/vnd.rollcall.roster+json"
 OPERATOR_CLEAR = "application/vnd.rollcall.operator-clear+json"
 MESSAGE = "application/vnd.rollcall.message+json"
+EVIDENCE = "application/vnd.rollcall.evidence+json"
 
 
 class UnknownKeyError(UntrustedError):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -43,6 +45,7 @@ from shared.wire import Wire
 
 BODY_DEADLINE_S = 30.0
 KEEPALIVE_S = 75.0
+JSON_UTF8 = "application/json; charset=utf-8"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 W = TypeVar("W", bound=Wire)
@@ -87,8 +90,9 @@ async def negotiate(request: web.Request, handler: Handler) -> web.StreamRespons
     own, peer, said = request.app[SPEAKER], caller(request), request.headers.get(HEADER)
     if said is not None or peer is not None:
         theirs = FIRST if said is None else ProtocolRange.parse(said)
-        there = "the caller" if peer is None else f"the agent of {peer.name}"
-        check_overlap(own.speaks, theirs, here=own.name, there=there)
+        if not own.speaks.overlaps(theirs):
+            there = "the caller" if peer is None else f"the agent of {peer.name}"
+            check_overlap(own.speaks, theirs, here=own.name, there=there)
     return await handler(request)
 
 
@@ -103,14 +107,29 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        failure = RollcallError(error.reason)
-        failure.code, failure.http_status = "http", error.status  # type: ignore[misc]
-        return problem(failure)
+        return _unrouted(request, error)
     except asyncio.CancelledError:
         raise
     except Exception:
         log.exception("request failed", path=request.path, method=request.method)
         return problem(RollcallError("something went wrong here; the log has the details"))
+
+
+def _unrouted(request: web.Request, error: web.HTTPException) -> web.Response:
+    """What aiohttp refuses before a handler is found. Who speaks a later version asks for what is not here yet, and
+    knows it by the code."""
+    where, remedy = f"{request.method} {request.path[:200]}", None
+    words, headers = f"{where}: {error.reason}", {}
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        headers = {"Allow": error.headers["Allow"]}
+        words, remedy = f"{where} is not served", f"served there: {headers['Allow']}"
+    elif error.status == HTTPStatus.NOT_FOUND:
+        words = f"there is nothing at {where}"
+    failure = RollcallError(words, remedy=remedy)
+    failure.code, failure.http_status = "http", error.status  # type: ignore[misc]
+    answer = problem(failure)
+    answer.headers.update(headers)
+    return answer
 
 
 class CodedBodyError(BadInputError):
@@ -141,15 +160,16 @@ def guard(headers: MutableMapping[str, str]) -> None:
     headers.setdefault("Cache-Control", "no-store")
 
 
-async def _guard_answer(request: web.Request, answer: web.StreamResponse) -> None:
-    guard(answer.headers)
-    answer.headers[HEADER] = request.app[SPEAKER].speaks.header
-
-
 def application(speaker: Speaker | None = None) -> web.Application:
     app = web.Application(middlewares=[problems, negotiate])
-    app[SPEAKER] = speaker or Speaker()
-    app.on_response_prepare.append(_guard_answer)
+    app[SPEAKER] = speaker = speaker or Speaker()
+    spoken = speaker.speaks.header
+
+    async def guard_answer(_: web.Request, answer: web.StreamResponse) -> None:
+        guard(answer.headers)
+        answer.headers[HEADER] = spoken
+
+    app.on_response_prepare.append(guard_answer)
     return app
 
 
@@ -175,23 +195,37 @@ async def read_body(
     if (request.content_length or 0) > limit:
         raise TooLargeError(f"a body of more than {limit} bytes")
     try:
+        if request.content.is_eof():
+            return _within(request.content.read_nowait(), limit)
         async with asyncio.timeout(deadline_s):
             while size <= limit and (chunk := await request.content.read(1 << 16)):
                 parts.append(chunk)
                 size += len(chunk)
     except TimeoutError:
         raise TooSlowError(f"the body did not arrive within {deadline_s:g} s") from None
-    if size > limit:
+    return _within(b"".join(parts), limit)
+
+
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
         raise TooLargeError(f"a body of more than {limit} bytes")
-    return b"".join(parts)
+    return body
 
 
 def wire_response(value: Wire, *, status: int = 200) -> web.Response:
-    return web.json_response(text=value.model_dump_json(), status=status)
+    return web.Response(
+        body=value.model_dump_json().encode(), status=status, headers={"Content-Type": JSON_UTF8}
+    )
+
+
+PEER: Final = web.RequestKey[PeerCertificate | None]("peer")
+"""Of a request: its `caller`, where the listener knows it already."""
 
 
 def caller(request: web.Request) -> PeerCertificate | None:
     """The certificate that TLS has verified on this connection."""
+    if PEER in request:
+        return request[PEER]
     transport = request.transport
     return read_peer(transport.get_extra_info("peercert") if transport else None)
 
@@ -261,10 +295,49 @@ async def call(
                 return body
             raise refusal_of(response.status, body)
     except _DECODE_ERRORS as error:
-        detail = str(error) or type(error).__name__
-        raise UnavailableError(
-            f"no answer from {url.split('?', maxsplit=1)[0]}: {detail}"
-        ) from error
+        raise _no_answer(url, error) from error
+
+
+async def lines(
+    client: aiohttp.ClientSession, url: str, *, silent_s: float, **options: Any
+) -> AsyncGenerator[str]:
+    """Of an answer that goes on for as long as the other side likes. Raises what `call` raises; UnavailableError also
+    when nothing comes for `silent_s`."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=silent_s)
+    try:
+        async with client.get(url, timeout=timeout, allow_redirects=False, **options) as response:
+            _refuse_detour(response)
+            _check_spoken(client, response)
+            if response.status >= 300:
+                raise refusal_of(response.status, await _read_capped(response, MAX_JSON_BYTES))
+            async for line in response.content:
+                yield line.decode("utf-8", "replace")
+    except _DECODE_ERRORS as error:
+        raise _no_answer(url, error) from error
+    except ValueError as error:
+        raise BadInputError(f"{url} answered with a line that is too long") from error
+
+
+def _no_answer(url: str, error: Exception) -> UnavailableError:
+    """In as few words as an operator needs: what the connection itself says is enough."""
+    detail = str(error) or type(error).__name__
+    reason = getattr(error, "os_error", None)
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
+        error, aiohttp.ClientSSLError
+    ):
+        detail = _in_short(reason) or detail
+    elif isinstance(error, TimeoutError):
+        detail = "not in time"
+    return UnavailableError(f"no answer from {url.split('?', maxsplit=1)[0]}: {detail}")
+
+
+def _in_short(error: OSError | None) -> str:
+    """asyncio's own words name the address twice."""
+    if error is None:
+        return ""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return error.strerror or ""
 
 
 def _check_spoken(client: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> None:

@@ -1,8 +1,9 @@
 """TUF metadata (The Update Framework 1.0) as Rollcall uses it: four roles, no delegations.
 
 Root and targets are signed offline by operators, snapshot and timestamp online by the coordinator.
-Targets are `fleet.json`, which names the fleet's TLS authorities and roster keys, and one
-`<name>.release.json` for each release; a release's id is the SHA-256 of that file.
+Targets are `fleet.json`, which names the fleet's TLS authorities and roster keys, one `<name>.release.json`
+for each release and one `<name>-<version>.capability.json` for each capability; the id of either is the
+SHA-256 of that file.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from shared.wire import Sha256, Wire
 
 FLEET = "fleet.json"
 RELEASE_SUFFIX = ".release.json"
+CAPABILITY_SUFFIX = ".capability.json"
 NAME_FIELD = "x-rollcall-name"
 MAX_ROOT_BYTES = 512_000
 MAX_TARGETS_BYTES = 5_000_000
 MAX_SNAPSHOT_BYTES = 16_384
 SERVED = re.compile(
     r"(?:[1-9][0-9]{0,8}\.(?:root|targets|snapshot)|timestamp)\.json"
-    r"|targets/[0-9a-f]{64}\.(?:fleet\.json|[0-9A-Za-z][0-9A-Za-z.+-]{0,63}\.release\.json)"
+    r"|targets/[0-9a-f]{64}\.(?:fleet\.json|[0-9A-Za-z][0-9A-Za-z.+-]{0,63}\.(?:release|capability)\.json)"
 )
 """Every path below `/tuf/` that there is; nothing else is looked for on a disk."""
 
@@ -60,6 +62,18 @@ def release_path(name: str) -> str:
 
 def name_of(path: str) -> str:
     return path.removesuffix(RELEASE_SUFFIX)
+
+
+def is_release(path: str) -> bool:
+    return path.endswith(RELEASE_SUFFIX)
+
+
+def capability_path(name: str, version: str) -> str:
+    return f"{name}-{version}{CAPABILITY_SUFFIX}"
+
+
+def is_capability(path: str) -> bool:
+    return path.endswith(CAPABILITY_SUFFIX)
 
 
 def to_bytes(metadata: Metadata[T]) -> bytes:

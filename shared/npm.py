@@ -20,6 +20,7 @@ from shared.scratch import GLOBAL_RC, USER_RC, make_scratch, refuse_project_rc
 INSTALL_TIMEOUT_S = 1200.0
 QUERY_TIMEOUT_S = 120.0
 LOCK_RUNS = 5
+MAX_LISTING = 65536
 _QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=warn")
 
 
@@ -135,7 +136,7 @@ class Npm:
     async def list_installed(self, project: Path) -> str:
         """`npm ls --depth=0`, kept as evidence."""
         output = await self._run(project, "ls", "--depth=0", "--json", timeout_s=QUERY_TIMEOUT_S)
-        return output.stdout.decode("utf-8", "replace")[:65536]
+        return _listing(output)
 
     async def lock_problems(self, project: Path) -> str | None:
         """The same of a lock, before anything is installed from it."""
@@ -143,10 +144,10 @@ class Npm:
         output = await self._run(project, *words, timeout_s=QUERY_TIMEOUT_S)
         return None if output.code == 0 else _reason(output)
 
-    async def list_problems(self, project: Path) -> str | None:
-        """What `npm ls --depth=1` complains of: invalid, missing or extraneous packages."""
+    async def list_problems(self, project: Path) -> tuple[str | None, str]:
+        """What `npm ls --depth=1` complains of: invalid, missing or extraneous packages. And what it lists."""
         output = await self._run(project, "ls", "--depth=1", "--json", timeout_s=QUERY_TIMEOUT_S)
-        return None if output.code == 0 else output.last_line()
+        return None if output.code == 0 else output.last_line(), _listing(output)
 
     async def view(self, package: str, version: str, *fields: str) -> dict[str, Any]:
         """A registry's metadata, the fields that are there. npm prints a lone value without its name,
@@ -210,6 +211,10 @@ class Npm:
             )
         finally:
             await asyncio.to_thread(shutil.rmtree, home, True)
+
+
+def _listing(output: Output) -> str:
+    return output.stdout.decode("utf-8", "replace")[:MAX_LISTING]
 
 
 def _reason(output: Output) -> str:

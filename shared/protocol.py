@@ -8,6 +8,7 @@ ignore those that they do not know. What an older reader must not ignore takes a
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -35,6 +36,7 @@ class ProtocolRange(Wire):
         return self
 
     @classmethod
+    @lru_cache(maxsize=64)
     def parse(cls, text: str) -> ProtocolRange:
         """The header's form. Raises BadInputError."""
         found = _TEXT.fullmatch(text)

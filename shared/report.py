@@ -8,13 +8,20 @@ from pydantic import Field, StringConstraints
 
 from shared.freezing import MAX_FREEZES, Freeze
 from shared.messages import Verdict
+from shared.nodes import Cohort, CohortIntent, NodeHealth
+from shared.orders import NodeOrders
 from shared.protocol import ProtocolRange
+from shared.readiness import CheckStatus
+from shared.traffic import FULL, Share, TrafficWord
 from shared.versions import VERSION_WORD
-from shared.wire import NodeName, Order, Reason, RedKey, Sha256, Wire
+from shared.wire import MAX_INTEGER, NodeName, Order, Reason, RedKey, Sha256, Wire
 
 MAX_ASKED_REDS = 128
 """Open reds for which clears are asked at once; the first of them freeze as well as all."""
 MAX_CLEARS = 16
+MAX_WITHDRAWN = 16
+MAX_CONCERNS = 32
+MAX_CHECKS = 64
 
 VersionWord = Annotated[str, StringConstraints(pattern=VERSION_WORD)]
 """A version as somebody's software calls itself: of our own form, or of another that is harmless."""
@@ -29,11 +36,38 @@ Addresses = Annotated[
 """Where a node's door for peers may be, as `10.0.0.7:7465` or `[fd00::7]:7465`. Only a hint."""
 
 
+class Concern(Wire):
+    """A readiness check that does not pass, and why."""
+
+    id: Annotated[str, StringConstraints(max_length=64)]
+    status: CheckStatus
+    reason: Annotated[str, StringConstraints(max_length=300)] = ""
+
+
+class SaidCheck(Wire):
+    """Any readiness check as it was at `at`, in as many words as travel with a report. `observed` and `limit` are in
+    `unit`."""
+
+    id: Annotated[str, StringConstraints(max_length=64)]
+    status: CheckStatus
+    observed: float | Annotated[str, StringConstraints(max_length=80)] | None = None
+    limit: float | Annotated[str, StringConstraints(max_length=80)] | None = None
+    unit: Annotated[str, StringConstraints(max_length=16)] | None = None
+    at: float | None = None
+    reason: Annotated[str, StringConstraints(max_length=160)] = ""
+
+
 class ReadinessSummary(Wire):
     status: Verdict
     reason: Reason = ""
     ready_probe_sha256: Sha256 | None = None
     evidence_sha256: Sha256 | None = None
+    platform: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """As in the document: trees of one release differ between platforms."""
+    concerns: Annotated[list[Concern], Field(max_length=MAX_CONCERNS)] = []
+    """Checks that do not pass: a warning keeps a node green, and somebody must see to it all the same."""
+    checks: Annotated[list[SaidCheck], Field(max_length=MAX_CHECKS)] = []
+    """All of them, for people; made anew once a minute, and when one has another status."""
 
 
 class WayBack(Wire):
@@ -82,6 +116,8 @@ class UpgradeReport(Wire):
     detail: Reason = ""
     outcome: str | None = None
     reason: Reason = ""
+    ordered: bool = False
+    """The fleet's operators took it back: that it was rolled back is no failure."""
     version_before: VersionWord | None = None
     version_after: VersionWord | None = None
     began: float
@@ -114,6 +150,10 @@ class Standing(Wire):
     free_bytes: int
     same_disk: bool
     at: float
+
+
+AGENT_CHECK = "agent-check"
+"""`Asker.via` of a load balancer that asks for the node's weight."""
 
 
 class Asker(Wire):
@@ -153,6 +193,9 @@ class NodeReport(Wire):
     readiness: ReadinessSummary
     upgrade: UpgradeReport | None = None
     waiting: Reason = ""
+    withdrawn: Annotated[list[Order], Field(max_length=MAX_WITHDRAWN)] | None = None
+    """Orders of which it has heard that they were taken back: it does not begin them any more. None from an agent
+    that knows nothing of this."""
     frozen_by: list[str] = []
     freezes: Annotated[list[Freeze], Field(max_length=MAX_FREEZES)] = []
     """Peers' reds again, and a freeze by hand: with what lifts each."""
@@ -177,6 +220,14 @@ class NodeReport(Wire):
     """Who asked in the last minute whether to send traffic here."""
     weight: Annotated[int, Field(ge=0, le=100)] | None = None
     """The share of traffic that it takes, in percent."""
+    weight_wanted: Share | None = None
+    """What the coordinator wants it to be, as far as the node has heard."""
+    weight_waits: Reason = ""
+    """Why it is not that yet."""
+    health: NodeHealth | None = None
+    """None from an agent that does not measure it."""
+    cohort: Cohort | None = None
+    """Of a worker."""
     trends: Annotated[list[Trend], Field(max_length=8)] = []
     """For people. They change by themselves: they are no reason to tell anybody."""
 
@@ -191,6 +242,13 @@ class Target(Wire):
     set_by: Annotated[str, StringConstraints(max_length=64)]
     set_at: float
     soak_s: Annotated[float, Field(ge=0, le=7 * 86400)]
+    share: Share = FULL
+    """Percent of traffic with which the node begins on the release, where somebody asks it for its weight."""
+    undoes: Order | None = None
+    """The order to go back from: `release` is then what the node ran before it."""
+    epoch: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
+    """Of its rollout; each has a greater one than all before it, also after the coordinator's database was put back
+    from a copy. 0 from a coordinator that does not count them."""
 
 
 class SyncRequest(Wire):
@@ -206,10 +264,16 @@ class SyncRequest(Wire):
     """Signed envelopes that the coordinator may not have yet."""
     addresses: Annotated[str, StringConstraints(max_length=64)] | None = None
     """The last `NodeAddresses.tag` that it heard, empty for none; None from an agent that wants no addresses."""
+    orders: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """The last `NodeOrders.tag` that it heard, empty for none; None from an agent that knows no orders."""
     open_reds: Annotated[list[RedKey], Field(max_length=MAX_ASKED_REDS)] = []
     """For which the agent wants to know of operators' clears."""
     clears: Annotated[list[str], Field(max_length=MAX_CLEARS)] = []
     """Operators' clears that the coordinator may not have yet."""
+    traffic: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """The last `TrafficWord.tag` that it heard, empty for none; None from an agent that does not know of shares."""
+    cohort: CohortIntent | None = None
+    """The last `SyncAnswer.cohort` that it heard."""
 
 
 class NodeAddresses(Wire):
@@ -222,6 +286,8 @@ class NodeAddresses(Wire):
 class SyncAnswer(Wire):
     generation: int
     target: Target | None = None
+    withdrawn: Annotated[list[Order], Field(max_length=MAX_WITHDRAWN)] = []
+    """Orders of this node that were taken back: not begun any more, and undone where they have begun."""
     roster: str | None = None
     repository: int = 0
     """Goes up with everything that operators publish; news for an agent that knows a lower one."""
@@ -231,3 +297,9 @@ class SyncAnswer(Wire):
     """Only when they are others than the agent has heard."""
     clears: Annotated[list[str], Field(max_length=MAX_CLEARS)] = []
     """Operators' clears of the reds that the agent holds open."""
+    traffic: TrafficWord | None = None
+    """The share of traffic that the node should take."""
+    orders: NodeOrders | None = None
+    """Only when they are others than the agent has heard."""
+    cohort: CohortIntent | None = None
+    """Whether this worker's build takes new work; None for what is no worker."""

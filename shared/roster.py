@@ -39,6 +39,15 @@ class Role(StrEnum):
     WITNESS = "witness"
 
 
+class NodeClass(StrEnum):
+    """Which part of the service a node is (seed 004): it decides in which order classes move."""
+
+    BOOTSTRAP = "bootstrap"
+    GATEWAY = "gateway"
+    WORKER = "worker"
+    SCHEDULER = "scheduler"
+
+
 class RosterNode(Wire):
     name: NodeName
     role: Role
@@ -70,6 +79,11 @@ class Roster(Wire):
         return self.fleet_version, self.epoch
 
     @cached_property
+    def _by_name(self) -> dict[str, RosterNode]:
+        """Live ones: every request asks for one."""
+        return {node.name: node for node in reversed(self.live())}
+
+    @cached_property
     def by_keyid(self) -> dict[str, RosterNode]:
         """Revoked ones too."""
         return {node.key.keyid: node for node in self.nodes}
@@ -79,16 +93,17 @@ class Roster(Wire):
 
     def admits(self, peer: PeerCertificate | None) -> bool:
         """Whether this certificate is a live node's, and of its present life."""
-        return peer is not None and any(
-            node.name == peer.name and peer.issued >= node.joined - CLOCK_GRAIN_S
-            for node in self.live()
-        )
+        node = None if peer is None else self._by_name.get(peer.name)
+        return peer is not None and node is not None and peer.issued >= node.joined - CLOCK_GRAIN_S
+
+    def has(self, name: str) -> bool:
+        """Whether a live node is called so."""
+        return name in self._by_name
 
     def key_of(self, name: str) -> PublicKey:
         """The message key of a node that may speak. Raises UntrustedError when it may not."""
-        for node in self.nodes:
-            if node.name == name and not node.revoked:
-                return node.key
+        if (node := self._by_name.get(name)) is not None:
+            return node.key
         raise UntrustedError(f"{name!r} is not in the roster, or was revoked")
 
 

@@ -42,7 +42,7 @@ def in_words(value: float | None, unit: str | None) -> str:
         return "-"
     if unit in ("bytes", "bytes/s"):
         return f"{value / MIB:.{1 if abs(value) < 10 * MIB else 0}f} {unit.replace('bytes', 'MiB')}"
-    return f"{value:.4g} {unit or ''}".rstrip()
+    return f"{value + 0.0:.4g} {unit or ''}".rstrip()  # never "-0"
 
 
 def describe_trends(trends: list[Trend]) -> list[str]:

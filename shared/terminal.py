@@ -1,13 +1,16 @@
 """What both command lines share: data to stdout, words to stderr, errors in one line, exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something it needs is missing, 4 halted, 5 timed out,
-130 interrupted.
+Exit codes: 0 it is done; 1 it was refused, it failed, or what was named is not there; 2 wrong usage: what was typed
+cannot be meant; 3 something it needs is missing, 4 halted, 5 timed out, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from shared.errors import RollcallError, UsageError
+from shared.table import laid_out, plain
 from shared.wire import describe
 
 if TYPE_CHECKING:
@@ -44,19 +48,12 @@ def print_table(columns: list[str], rows: list[list[str]], *, empty: str) -> Non
     if not rows:
         say(empty)
         return
-    if not sys.stdout.isatty():
-        for row in [columns, *rows]:
-            sys.stdout.write("\t".join(row) + "\n")
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    if sys.stdout.isatty():
+        lines = laid_out(columns, rows, shutil.get_terminal_size().columns)
+    else:
+        lines = ["\t".join(map(plain, row)) for row in [columns, *rows]]
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()
 
 
 def confirm(question: str) -> None:
@@ -78,8 +75,9 @@ def run_app(app: typer.Typer, prog: str) -> None:
 
 def run_guarded(work: Callable[[], None], prog: str) -> None:
     """A RollcallError becomes one line and its exit code, never a traceback."""
+    _open_closed()
     try:
-        work()
+        _flushed(work)
     except RollcallError as error:
         say(f"{prog}: {error.message}")
         if error.remedy:
@@ -88,6 +86,9 @@ def run_guarded(work: Callable[[], None], prog: str) -> None:
     except ValidationError as error:
         say(f"{prog}: {describe(error)}")
         raise SystemExit(UsageError.exit_code) from None
+    except BrokenPipeError:
+        _let_go()
+        raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         say(f"{prog}: {where}{error.strerror or error}")
@@ -95,6 +96,29 @@ def run_guarded(work: Callable[[], None], prog: str) -> None:
     except KeyboardInterrupt:
         say(f"{prog}: interrupted")
         raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _flushed(work: Callable[[], None]) -> None:
+    """Whether all that was said was taken is known before the process ends."""
+    try:
+        work()
+    finally:
+        sys.stdout.flush()
+
+
+def _open_closed() -> None:
+    """Python has None for a stream that is closed from the beginning (`>&-`). What is opened next would get its
+    number, so that is nothing at all."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDONLY if name == "stdin" else os.O_WRONLY)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8"))
+
+
+def _let_go() -> None:
+    """Nobody reads stdout any more: the interpreter's own last flush must not complain."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main_of(app: typer.Typer, prog: str) -> Callable[[], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from asyncio.sslproto import SSLProtocol
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -142,6 +143,12 @@ def unverified_context() -> ssl.SSLContext:
     return context
 
 
+@lru_cache(maxsize=16_384)
+def _seconds(moment: str) -> float:
+    """Of a certificate's time; the same connections ask again and again."""
+    return ssl.cert_time_to_seconds(moment)
+
+
 def read_peer(peer: dict[str, object] | None) -> PeerCertificate | None:
     """The node that a verified client certificate names; None for no certificate or another name."""
     names = (peer or {}).get("subjectAltName", ())
@@ -151,6 +158,6 @@ def read_peer(peer: dict[str, object] | None) -> PeerCertificate | None:
         return None
     for kind, value in names:
         if kind == "DNS" and str(value).endswith(suffix):
-            issued = ssl.cert_time_to_seconds(begins) + BACKDATED_S
+            issued = _seconds(begins) + BACKDATED_S
             return PeerCertificate(str(value).removesuffix(suffix), issued)
     return None

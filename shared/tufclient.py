@@ -44,6 +44,8 @@ from shared.metadata import (
     FLEET,
     TargetEntry,
     entries,
+    is_capability,
+    is_release,
     read_root,
     read_snapshot,
     read_targets,
@@ -75,11 +77,21 @@ class TrustView:
     def release(self, release: str) -> TargetEntry:
         """Raises UntrustedError when no operator signed this release, or it was withdrawn."""
         for entry in self.targets.values():
-            if entry.sha256 == release and entry.path != FLEET:
+            if entry.sha256 == release and is_release(entry.path):
                 return entry
         raise UntrustedError(
             f"release {release[:12]} is not among those that the fleet's operators signed",
             remedy="sign and publish it, or choose another: rollcall release list",
+        )
+
+    def capability(self, capability: str) -> TargetEntry:
+        """Raises UntrustedError when no operator signed this capability, or it was withdrawn."""
+        for entry in self.targets.values():
+            if entry.sha256 == capability and is_capability(entry.path):
+                return entry
+        raise UntrustedError(
+            f"capability {capability[:12]} is not among those that the fleet's operators signed",
+            remedy="sign it, or choose another: rollcall capability list",
         )
 
     def check_fresh(self, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -27,6 +28,15 @@ Reason = Annotated[str, StringConstraints(max_length=2000)]
 
 class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Without what was worked out of the old values and kept (`cached_property`)."""
+        copied = super().model_copy(update=update, deep=deep)
+        fields = type(self).model_fields
+        if len(copied.__dict__) > len(fields):
+            for name in copied.__dict__.keys() - fields.keys():
+                del copied.__dict__[name]
+        return copied
 
     def canonical(self) -> bytes:
         return canonical_json(self.model_dump(mode="json"))
@@ -68,7 +78,7 @@ def describe(error: ValidationError) -> str:
     """The first complaint of a validation error, with its place, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "document"
-    return f"{place}: {first['msg']}"
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def is_node_name(text: str) -> bool:
