@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from shared import report
 from shared.clock import Clock
 from shared.report import Asker
 from shared.wire import short
@@ -19,7 +20,7 @@ POLL_S = 0.1
 class Via(StrEnum):
     """How a load balancer asks."""
 
-    AGENT_CHECK = "agent-check"
+    AGENT_CHECK = report.AGENT_CHECK
     READYZ = "readyz"
 
 
@@ -56,10 +57,12 @@ class Balancers:
         self._clock, self._limits = clock, limits
         self._askers: dict[tuple[Via, str], _Asker] = {}
         self._opened: float | None = None
+        self._weights = False
 
-    def open(self) -> None:
-        """The doors are open from now on. Until each had the time to ask, it is not known who will."""
-        self._opened = self._clock.monotonic()
+    def open(self, *, weights: bool = True) -> None:
+        """The doors are open from now on, with or without the one where weights are asked for. Until each had the
+        time to ask, it is not known who will."""
+        self._opened, self._weights = self._clock.monotonic(), weights
 
     def answered(self, via: Via, address: str, told: str, made: float) -> None:
         """`address` has received `told`, which was made up at `made` (monotonic)."""
@@ -95,6 +98,15 @@ class Balancers:
 
     def _is_regular(self, via: Via, asker: _Asker, now: float) -> bool:
         return asker.since(now - RECENT_S) >= min(2, ANSWERS[via])
+
+    def ask_for_weights(self) -> bool:
+        """Whether somebody does, or may not have had the time to yet."""
+        now = self._clock.monotonic()
+        fresh = self._opened is not None and now - self._opened < self._limits.every_s
+        return (self._weights and fresh) or any(
+            via is Via.AGENT_CHECK and self._is_regular(via, asker, now)
+            for (via, _), asker in self._askers.items()
+        )
 
     def seen(self) -> list[Asker]:
         """Who asked in the last minute."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+import structlog
+
 from agent.alarm import Alarms
 from agent.changes import Changes
 from agent.clearing import OperatorClears
@@ -24,7 +26,13 @@ from agent.readiness.monitor import Monitor
 from agent.store import Store
 from agent.trust import Trust
 from shared.clock import Clock
-from shared.messages import Message
+from shared.errors import RollcallError
+from shared.messages import Message, Proven
+
+log = structlog.get_logger()
+
+KEPT_S = 30 * 86400.0
+TIDY_EVERY_S = 86400.0
 
 
 class Company:
@@ -48,7 +56,7 @@ class Company:
         settled: Callable[[], bool],
     ) -> None:
         self._trust, self._fleet, self._directory = trust, fleet, directory
-        self._changes, self.monitor = changes, monitor
+        self._changes, self._clock, self.monitor = changes, clock, monitor
         transport, links, probes = fleet.transport, fleet.links, config.probes
         self._peering = Peering(
             config.peers,
@@ -125,7 +133,16 @@ class Company:
             "clears": self.clears.run(),
             "roster": self._fleet.gossip.run(),
             "discovery": self.discovering.run(port),
+            "housekeeping": self._tidy(),
         }
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                await self.mesh.prune(self._clock.now() - KEPT_S)
+            except RollcallError as error:
+                log.warning("old messages are kept", reason=str(error))
+            await self._clock.sleep(TIDY_EVERY_S)
 
     def link_up(self, peer: str) -> None:
         self._peering.link_up(peer)
@@ -135,6 +152,8 @@ class Company:
         return any(self._directory.how(name) for name in self._trust.peer_names())
 
     def _heard(self, message: Message) -> None:
-        """A new message of a peer; what it freezes is frozen already."""
+        """A new message of a peer; what it freezes is frozen already. A claim is not worth telling: whoever made it
+        tells it, and what this node signs for it will be news."""
         self.attestor.heard(message)
-        self._changes.notify()
+        if not isinstance(message.payload.body, Proven):
+            self._changes.notify()

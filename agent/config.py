@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from agent.layout import Layout
 from agent.readiness.config import GuardConfig, ProbeConfig
 from agent.section import Section
+from agent.workerconfig import WorkerConfig
 from shared.account import Account
 from shared.durations import Duration
 from shared.errors import ConfigError
@@ -320,6 +321,8 @@ class AgentConfig(Section):
     probes: ProbeConfig = ProbeConfig()
     upgrade: UpgradeConfig = UpgradeConfig()
     hooks: HookConfig = HookConfig()
+    worker: WorkerConfig | None = None
+    """Absent on a node that is no worker."""
 
 
 class Identity(Section):

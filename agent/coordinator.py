@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import aiohttp
 
 from agent.dialler import Dialler, open_unverified
@@ -11,6 +13,7 @@ from shared.http import call, missing_as
 from shared.metadata import MAX_TARGETS_BYTES
 from shared.report import SyncAnswer, SyncRequest
 from shared.roster import COORDINATOR_HOST, MAX_ROSTER_BYTES
+from shared.wire import Wire
 
 ANSWER_SLACK_S = 10.0
 MAX_ANSWER = 2 * MAX_ROSTER_BYTES
@@ -60,6 +63,18 @@ class Coordinator:
         """Proven by the message key in the envelope, not by the connection."""
         async with self._dialler.anonymous() as client:
             return await hand_in(client, f"{self._url}/v1/renew", envelope)
+
+    async def order(self, order: str, verb: str, asked: Wire, key: str) -> None:
+        """Claim, update or complete an order of this node. Raises UnavailableError, and RefusedError with the
+        coordinator's reason."""
+        await call(
+            self._dialler.session,
+            "POST",
+            f"{self._url}/v1/orders/{quote(order, safe=':')}/{verb}",
+            data=asked.canonical(),
+            headers={"Idempotency-Key": key},
+            server_hostname=COORDINATOR_HOST,
+        )
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
         raw = await call(

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-import structlog
-
 from agent.changes import Changes
 from agent.company import Company
 from agent.conductor import Conductor
 from agent.config import AgentConfig
 from agent.consumers import Consumers
 from agent.doors import Doors
+from agent.duties import Duties
 from agent.freezes import FreezeList, HandFreeze
 from agent.health import Senses
 from agent.layout import Layout
@@ -22,6 +21,7 @@ from agent.membership import Membership
 from agent.observing import Observing
 from agent.openclaw.gateway import Gateway
 from agent.openclaw.settings import sweep_settings
+from agent.orders.claims import UpgradeClaims
 from agent.peers.directory import Directory
 from agent.peers.listing import PeersReport
 from agent.readiness.history import History
@@ -46,18 +46,12 @@ from shared.attesting import AttestationExport
 from shared.clock import Clock
 from shared.command import end_children_of
 from shared.durable import hold_lock
-from shared.errors import ConflictError, RollcallError
+from shared.errors import ConflictError
 from shared.http import session
 from shared.npm import Npm
 from shared.report import NodeReport, RollbackPlan
 from shared.scratch import sweep_scratch
 from shared.wire import short
-
-KEPT_S = 30 * 86400.0
-TIDY_EVERY_S = 86400.0
-
-
-log = structlog.get_logger()
 
 
 class Daemon:
@@ -103,15 +97,34 @@ class Daemon:
         await asyncio.to_thread(self._sweep)
         self._store = await Store.open(layout.database)
         stack.push_async_callback(self._store.close)
-        self._fleet = Membership(
-            layout,
-            self._trust,
-            self._directory,
+        await self._open_fleet()
+        await self._open_gateway()
+        await self._open_memory()
+        self._observe()
+        await self._open_mesh()
+        self._open_upgrade()
+        await self._open_duties()
+        self._open_sync()
+        self._consumers = Consumers(
+            config.hooks,
+            self._trust.name,
+            str(layout.home),
+            self._store,
+            self.mesh,
             self._clock,
-            config.peers,
+            self._changes,
         )
-        await self._fleet.open(stack)
-        to_gateway = await stack.enter_async_context(session(per_host=4, speaks=None))
+        self._doors = Doors(config, layout, self, self._consumers.feed, stack)
+
+    async def _open_fleet(self) -> None:
+        self._fleet = Membership(
+            self._layout, self._trust, self._directory, self._clock, self._config.peers
+        )
+        await self._fleet.open(self._stack)
+
+    async def _open_gateway(self) -> None:
+        config, layout = self._config, self._layout
+        to_gateway = await self._stack.enter_async_context(session(per_host=4, speaks=None))
         self._gateway = Gateway(to_gateway, config.gateway.port)
         self.service = await choose_service(
             config, layout, self._account, self._clock, self._changes.notify, self._host
@@ -126,10 +139,11 @@ class Daemon:
             self._last_record,
             self._prune,
         )
-        await self._open_memory()
+
+    def _observe(self) -> None:
         self._observing = Observing(
-            config,
-            layout,
+            self._config,
+            self._layout,
             self._fleet,
             self._gateway,
             self._installer,
@@ -139,8 +153,8 @@ class Daemon:
             remembering=self._remembering,
         )
         self.monitor = self._observing.monitor
-        await self._open_mesh()
-        self._open_upgrade()
+
+    def _open_sync(self) -> None:
         self._sync = Sync(
             self._fleet.coordinator,
             self._trust,
@@ -151,18 +165,12 @@ class Daemon:
             self._fleet.releases,
             clears=self._company.clears,
             addresses=self._company.discovering,
+            shares=self._duties.weighing,
+            orders=self._duties.ordering,
+            drains=self._duties.worker,
+            on_withdrawn=self.conductor.take_back,
         )
         self._changes.listen(self._sync.changed)
-        self._consumers = Consumers(
-            config.hooks,
-            self._trust.name,
-            str(layout.home),
-            self._store,
-            self.mesh,
-            self._clock,
-            self._changes,
-        )
-        self._doors = Doors(config, layout, self, self._consumers.feed, stack)
 
     async def _prune(self) -> None:
         await self.keeper.prune()
@@ -182,6 +190,7 @@ class Daemon:
         sweep_settings(self._config.gateway.state)
 
     def _open_upgrade(self) -> None:
+        self._deps = self._make_deps()
         self._own = own_version(
             self._config.agent,
             self._layout,
@@ -192,7 +201,7 @@ class Daemon:
             self._say,
         )
         self._upgrading = Upgrading(
-            self._deps(),
+            self._deps,
             self._store,
             self.mesh,
             self._company.alarms,
@@ -203,6 +212,19 @@ class Daemon:
         )
         self.conductor: Conductor = self._upgrading.conductor
         self.keeper = self._upgrading.keeper
+
+    async def _open_duties(self) -> None:
+        self._duties: Duties = Duties(
+            self._deps,
+            self._fleet,
+            self._company,
+            self.conductor,
+            self._observing,
+            self._remembering.history,
+            self._balancing,
+            self._changes,
+        )
+        await self._duties.load()
 
     def _reaches_somebody(self) -> bool:
         return self._sync.connected or self._company.reaches_somebody()
@@ -226,7 +248,7 @@ class Daemon:
         await self._company.open(self._stack)
         self.mesh, self.freezes = self._company.mesh, self._company.freezes
 
-    def _deps(self) -> Deps:
+    def _make_deps(self) -> Deps:
         return Deps(
             config=self._config,
             layout=self._layout,
@@ -242,6 +264,7 @@ class Daemon:
             attestors=self._company.attestor,
             alarm=self._company.alarms,
             weight=self._balancing.traffic,
+            claims=UpgradeClaims(self._fleet.coordinator, self._config.upgrade),
             trees=self._trees,
             snapshots=self._snapshots,
             baseline=self._remembering.take_baseline,
@@ -261,12 +284,12 @@ class Daemon:
                 ("history", self._remembering.chronicle.run()),
                 ("releases", self._fleet.releases.run()),
                 ("certificate", self._fleet.renewal.run()),
-                ("housekeeping", self._tidy()),
                 ("outlook", self._upgrading.outlook.run()),
                 ("trees", self._trees.run()),
                 ("sync", self._sync.run()),
                 ("health", self._own.health.run()),
                 ("conductor", self.conductor.run()),
+                *self._duties.work().items(),
                 ("freeze-hook", self._consumers.hook.run()),
                 ("consumers", self._consumers.feed.run()),
                 *self._company.work(for_peers).items(),
@@ -277,14 +300,6 @@ class Daemon:
         """Open the private door only: for a command while no agent runs here."""
         await (self.conductor.recover() if recover else self.conductor.load())
         await self._doors.open_socket()
-
-    async def _tidy(self) -> None:
-        while True:
-            try:
-                await self.mesh.prune(self._clock.now() - KEPT_S)
-            except RollcallError as error:
-                log.warning("old messages are kept", reason=str(error))
-            await self._clock.sleep(TIDY_EVERY_S)
 
     def _say(self, text: str) -> None:
         text = short(text, 500)
@@ -300,7 +315,7 @@ class Daemon:
         return self._remembering.history
 
     def weight(self) -> int:
-        return self._balancing.traffic.get()
+        return self._duties.weight()
 
     def told_readiness(self, address: str | None, told: str) -> None:
         self._balancing.told_readiness(address, told)
@@ -314,7 +329,8 @@ class Daemon:
             self.conductor.record,
             freezes=self.freezes.now(),
             progress=self._progress,
-            waiting=self.conductor.waiting,
+            waiting=self.conductor.waiting or self._duties.ordering.waiting,
+            withdrawn=self.conductor.withdrawn,
             urls=self._doors.urls,
             broadcasts=await self.mesh.recent_broadcasts(),
             alerts=[
@@ -322,12 +338,18 @@ class Daemon:
                 *self._sync.alerts,
                 *self._consumers.hook.alerts,
                 *self._company.discovering.alerts,
+                *self._duties.ordering.alerts,
             ],
             certificate_expires=self._fleet.renewal.expires,
             standing=self._upgrading.outlook.now,
             balancers=self._balancing.askers.seen(),
-            weight=self.weight(),
+            weight=self._balancing.traffic.get(),
+            weight_wanted=self._duties.weighing.wanted,
+            weight_waits=self._duties.weighing.waits,
+            health=self._duties.vitals.health(),
+            cohort=self._duties.worker.cohort(),
             trends=self._remembering.trends.now(),
+            checks=self._remembering.checks.of(self.monitor.document()),
             away=self._company.liveness.away(),
             addresses=self._company.discovering.addresses(),
         )

@@ -47,7 +47,7 @@ class Doors:
         await readers.start()
         self._stack.push_async_callback(readers.stop)
         self.urls["readiness"] = f"http://{api.host}:{readers.port}/v1/readiness"
-        self.urls |= await balancing.open(self._stack, company.monitor.document)
+        self.urls |= await balancing.open(self._stack, company.monitor.document, facade.weight)
         await self.open_socket()
         return for_peers
 

@@ -27,14 +27,18 @@ class LoadBalancing:
         self.traffic = Traffic(layout.home / "traffic.json", on_change, self.askers, clock)
 
     async def open(
-        self, stack: AsyncExitStack, document: Callable[[], ReadinessDocument]
+        self,
+        stack: AsyncExitStack,
+        document: Callable[[], ReadinessDocument],
+        weight: Callable[[], int],
     ) -> dict[str, str]:
-        """Listen, if anybody is to ask. Returns the address, by its name among the agent's addresses."""
-        self.askers.open()
+        """Listen, if anybody is to ask; `weight` is what they are told. Returns the address, by its name among the
+        agent's addresses."""
         host, port = self._api.agent_check_host or self._api.host, self._api.agent_check_port
+        self.askers.open(weights=port is not None)
         if port is None:
             return {}
-        line = Answers(document, self.traffic.get, self._clock).now
+        line = Answers(document, weight, self._clock).now
         answered = partial(self.askers.answered, Via.AGENT_CHECK)
         door = AgentCheck(host, port, Asked(line, answered, self._clock))
         await door.start()

@@ -14,6 +14,7 @@ from agent.api import Facade, Measured
 from agent.healthz import HEALTH_TYPE, as_health, as_text, judge_ready, wants_json
 from agent.history_api import PATH, history_route
 from shared.errors import BadInputError
+from shared.exposition import CONTENT_TYPE, read_process
 from shared.http import application, wire_response
 from shared.readiness import ReadinessDocument, document_schema, without
 
@@ -109,8 +110,8 @@ async def schema(_: web.Request) -> web.Response:
 def metrics_route(facade: Facade) -> Handler:
     async def answer(_: web.Request) -> web.Response:
         report, document = await facade.report(), facade.published().document
-        process = await asyncio.to_thread(metrics.read_process)
+        process = await asyncio.to_thread(read_process)
         text = metrics.render(report, document, facade.weight(), process)
-        return web.Response(body=text.encode(), headers={"Content-Type": metrics.CONTENT_TYPE})
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     return answer

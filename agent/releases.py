@@ -15,6 +15,8 @@ import structlog
 from tuf.api.metadata import Root
 
 from agent.coordinator import Coordinator
+from shared.backoff import Backoff
+from shared.capability import Capability, check_installable, parse_capability
 from shared.clock import Clock, wait_at_most
 from shared.errors import (
     ExpiredError,
@@ -24,6 +26,7 @@ from shared.errors import (
     UntrustedError,
 )
 from shared.fleet import FleetDocument
+from shared.metadata import TargetEntry
 from shared.release import (
     MAX_ARTIFACT_BYTES,
     MAX_LOCK_BYTES,
@@ -42,6 +45,8 @@ AT_LEAST_S = 0.5
 """Between two refreshes, however often somebody says that there is news."""
 FETCH_TIMEOUT_S = 90.0
 BLOB_TIMEOUT_S = 600.0
+AWAY_S = 300.0
+"""How long an upgrade that has begun waits for the coordinator to hand out a file."""
 
 Source = Callable[[str], Awaitable[bytes]]
 """Path below `/tuf/` to bytes; raises RollcallError."""
@@ -156,6 +161,12 @@ class Releases:
 
         Raises UntrustedError or ExpiredError with the reason why it is refused.
         """
+        found = await self._manifest(await self._fresh_view(), release, None)
+        check_unexpired(found, self._clock.now())
+        return found
+
+    async def _fresh_view(self) -> TrustView:
+        """Raises ExpiredError for metadata by which nothing new is installed."""
         try:
             view = await self.refresh()
         except UnavailableError:
@@ -163,9 +174,19 @@ class Releases:
                 raise
             view = self._view
         view.check_fresh(self._clock.now())
-        found = await self._manifest(view, release, None)
-        check_unexpired(found, self._clock.now())
-        return found
+        return view
+
+    async def authorise_capability(self, capability: str) -> bytes:
+        """The manifest of a capability, if operators sign for it today. Raises like `authorise`."""
+        entry = (await self._fresh_view()).capability(capability)
+        raw = await self._target(entry, None)
+        check_installable(parse_capability(raw), self._clock.now())
+        return raw
+
+    async def capability_file(self, capability: Capability, sha256: str) -> bytes:
+        if sha256 not in {artifact.sha256 for artifact in capability.manifest.artifacts}:
+            raise UntrustedError(f"capability {capability.label} has no artifact {sha256[:12]}")
+        return await self._blob(sha256, MAX_ARTIFACT_BYTES)
 
     async def release(self, release: str) -> Release:
         """A release that was authorised here before; asks nobody, so that what is in flight goes on."""
@@ -189,17 +210,19 @@ class Releases:
         return await self._manifest(await self.refresh(source), release, source)
 
     async def _manifest(self, view: TrustView, release: str, source: Source | None) -> Release:
-        entry = view.release(release)
+        return parse_release(await self._target(view.release(release), source))
+
+    async def _target(self, entry: TargetEntry, source: Source | None) -> bytes:
+        """`source` is asked first."""
         reason: RollcallError | None = None
         for each in (source, self._coordinator.tuf, *self._peers()):
             if each is None:
                 continue
             try:
-                raw = await self._do(self._client.target, entry, _blocking(each))
-                return parse_release(raw)
+                return await self._do(self._client.target, entry, _blocking(each))
             except RollcallError as error:
                 reason = reason or error
-        raise reason or UnavailableError(f"nobody has release {release[:12]}")
+        raise reason or UnavailableError(f"nobody has {entry.path}")
 
     async def serve(self, path: str) -> bytes:
         """What this node can pass on of the repository. Raises NotFoundError.
@@ -213,18 +236,31 @@ class Releases:
             return await asyncio.to_thread(self._client.serve, path)
 
     async def lock(self, release: Release) -> bytes:
-        return await self._blob(release.manifest.lock_sha256, MAX_LOCK_BYTES)
+        return await self._awaited(release.manifest.lock_sha256, MAX_LOCK_BYTES)
 
     async def artifact(self, release: Release, sha256: str) -> bytes:
         if sha256 not in {artifact.sha256 for artifact in release.manifest.artifacts}:
             raise UntrustedError(f"release {release.label} has no artifact {sha256[:12]}")
-        return await self._blob(sha256, MAX_ARTIFACT_BYTES)
+        return await self._awaited(sha256, MAX_ARTIFACT_BYTES)
 
     async def agent_file(self, release: Release, sha256: str) -> bytes:
         agent = release.manifest.agent
         if agent is None or sha256 not in agent.files.values():
             raise UntrustedError(f"release {release.label} has no agent file {sha256[:12]}")
         return await self._blob(sha256, MAX_ARTIFACT_BYTES)
+
+    async def _awaited(self, sha256: str, limit: int) -> bytes:
+        """A coordinator that restarts is waited for: an order that has begun does not end for it, and the old gateway
+        serves meanwhile. Raises UnavailableError when it stays away."""
+        backoff, ends = Backoff(0.5, 10.0), self._clock.monotonic() + AWAY_S
+        while True:
+            try:
+                return await self._blob(sha256, limit)
+            except UnavailableError as error:
+                if self._clock.monotonic() >= ends:
+                    raise
+                log.warning("waiting for a file", sha256=sha256[:12], reason=str(error))
+                await self._clock.sleep(backoff.failed())
 
     async def _blob(self, sha256: str, limit: int) -> bytes:
         path = f"/v1/blobs/{sha256}"

@@ -10,6 +10,7 @@ from agent.readiness.all_probes import make_guards
 from agent.readiness.baseline import Baseline, take_baseline
 from agent.readiness.chronicle import Chronicle
 from agent.readiness.history import History
+from agent.readiness.saying import SaidChecks
 from agent.readiness.trends import Trends
 from agent.store import Store
 from agent.upgrade.phases import Phase
@@ -28,6 +29,7 @@ class Remembering:
         self.history = History()
         self.chronicle = Chronicle(self.history, store, clock)
         self.trends = Trends(self.history, clock)
+        self.checks = SaidChecks(clock)
         self.guards = make_guards(config, self.baseline)
         self._read: tuple[Any, Baseline | None] = (None, None)
 

@@ -12,22 +12,26 @@ from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record
 from shared.freezing import Freeze
 from shared.messages import Message
+from shared.nodes import Cohort, NodeHealth
 from shared.protocol import SPOKEN
-from shared.readiness import ReadinessDocument
+from shared.readiness import CheckStatus, ReadinessDocument
 from shared.report import (
+    MAX_CONCERNS,
     Absence,
     Asker,
     Broadcast,
+    Concern,
     Loss,
     NodeReport,
     ReadinessSummary,
+    SaidCheck,
     Standing,
     Trend,
     UpgradeReport,
     WayBack,
 )
 from shared.versions import as_word
-from shared.wire import Wire
+from shared.wire import Wire, short
 
 W = TypeVar("W", bound=Wire)
 
@@ -35,6 +39,7 @@ SHOWN_REDS = 100
 """The first of them freeze as well as all; the report has a bound."""
 
 SHOWN_AWAY = 64
+_FIRST = (CheckStatus.FAIL, CheckStatus.UNKNOWN, CheckStatus.WARN)
 
 
 def build_report(  # noqa: PLR0913 - one report out of everything that it shows
@@ -47,6 +52,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     freezes: list[Freeze],
     progress: str,
     waiting: str,
+    withdrawn: list[str],
     urls: dict[str, str],
     broadcasts: list[Broadcast],
     alerts: list[str],
@@ -54,9 +60,14 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     standing: Standing | None,
     balancers: list[Asker],
     weight: int,
+    weight_wanted: int | None,
+    weight_waits: str,
     trends: list[Trend],
+    checks: list[SaidCheck],
     away: dict[str, Absence],
     addresses: list[str],
+    health: NodeHealth,
+    cohort: Cohort | None,
 ) -> NodeReport:
     compared = document.comparable
     return NodeReport(
@@ -71,9 +82,13 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
             reason=document.reason,
             ready_probe_sha256=document.ready_probe_sha256,
             evidence_sha256=document.evidence_sha256,
+            platform=document.platform,
+            concerns=concerns(document),
+            checks=checks,
         ),
         upgrade=None if record is None else upgrade_report(record, progress),
         waiting=waiting,
+        withdrawn=withdrawn,
         frozen_by=[red.key for red in mesh.frozen_by()][:SHOWN_REDS],
         freezes=freezes,
         open_reds=[_say(red) for red in mesh.open_reds()][:SHOWN_REDS],
@@ -88,8 +103,12 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         standing=standing,
         balancers=balancers,
         weight=weight,
+        weight_wanted=weight_wanted,
+        weight_waits=weight_waits,
         trends=trends,
         addresses=addresses,
+        health=health,
+        cohort=cohort,
     )
 
 
@@ -106,6 +125,7 @@ def upgrade_report(record: Record, progress: str) -> UpgradeReport:
         detail="" if record.over else progress,
         outcome=record.phase if record.over else None,
         reason=record.reason,
+        ordered=record.ordered,
         version_before=as_word(record.fact(Phase.CLAIMED, "version_before")),
         version_after=as_word(back or record.fact(Phase.RESTARTED, "running")),
         began=record.began,
@@ -116,6 +136,16 @@ def upgrade_report(record: Record, progress: str) -> UpgradeReport:
         way_back=_read(WayBack, record.fact(Phase.VERIFIED, "way_back")),
         lost=_read(Loss, record.fact(Phase.ROLLING_BACK, "lost")),
     )
+
+
+def concerns(document: ReadinessDocument) -> list[Concern]:
+    """What fails before what is not known, and that before what only warns."""
+    found = [each for each in document.checks if each.status is not CheckStatus.PASS]
+    found.sort(key=lambda each: _FIRST.index(each.status))
+    return [
+        Concern(id=short(each.id, 64), status=each.status, reason=short(each.reason, 300))
+        for each in found[:MAX_CONCERNS]
+    ]
 
 
 def _read(model: type[W], value: Any) -> W | None:

@@ -46,7 +46,9 @@ class Trust:
 
     @property
     def role(self) -> Role:
-        return Role(self.identity.role)
+        """As the roster has it now: operators may change it after the node has joined."""
+        mine = (node.role for node in self.roster.nodes if node.name == self.name)
+        return next(mine, Role(self.identity.role))
 
     @property
     def revoked(self) -> bool:

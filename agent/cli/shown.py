@@ -7,6 +7,7 @@ from datetime import datetime
 from shared.readiness import Check, ReadinessDocument
 from shared.report import Asker, NodeReport, UpgradeReport
 from shared.sparkline import describe_trends, in_words
+from shared.traffic import FULL
 
 
 def value_of(check: Check) -> str:
@@ -66,8 +67,19 @@ def describe(report: NodeReport) -> list[str]:
     lines += [f"  away      {absence.reason}" for absence in report.away.values()]
     lines += [f"  peer      {name} ({how or 'not found'})" for name, how in report.peers.items()]
     lines += [f"  asked by  {_asker(each)}" for each in report.balancers]
+    lines += _share(report)
     lines += [f"  dropped   {count} ({reason})" for reason, count in report.dropped.items()]
     return lines
+
+
+def _share(report: NodeReport) -> list[str]:
+    """Only while it is not all of the traffic, or not what is wanted."""
+    wanted = report.weight_wanted
+    if report.weight in (None, FULL) and wanted in (None, report.weight):
+        return []
+    aim = "" if wanted in (None, report.weight) else f", {wanted} % is wanted"
+    why = f": {report.weight_waits}" if report.weight_waits else ""
+    return [f"  share     {report.weight} % of traffic{aim}{why}"]
 
 
 def _asker(asker: Asker) -> str:

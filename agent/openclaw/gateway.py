@@ -126,9 +126,9 @@ class Gateway:
         version = value.get("runtimeVersion")
         return version if isinstance(version, str) else None
 
-    async def queue(self, openclaw: OpenClaw) -> QueueReading:
-        """Raises CommandError when the gateway does not answer or answers in another form."""
-        answer = await self.call(openclaw, "gateway.restart.preflight")
+    async def queue(self, openclaw: OpenClaw, *, at_once: bool = False) -> QueueReading:
+        """`at_once` as in Rpc. Raises CommandError when the gateway does not answer or answers in another form."""
+        answer = await self.call(openclaw, "gateway.restart.preflight", at_once=at_once)
         value = answer.value
         safe, counts = value.get("safe"), value.get("counts")
         found = counts if isinstance(counts, dict) else {}
@@ -146,11 +146,16 @@ class Gateway:
         return answer.value, answer.raw
 
     async def call(
-        self, openclaw: OpenClaw, method: str, params: dict[str, Any] | None = None
+        self,
+        openclaw: OpenClaw,
+        method: str,
+        params: dict[str, Any] | None = None,
+        *,
+        at_once: bool = False,
     ) -> Answer:
         """One request that changes nothing. Raises CommandError when it does not come to an answer."""
         try:
-            return await self._rpc.call(openclaw.state, method, params)
+            return await self._rpc.call(openclaw.state, method, params, at_once=at_once)
         except RefusedError:
             return await self._through_cli(openclaw, method, params or {})
 

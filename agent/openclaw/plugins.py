@@ -63,6 +63,11 @@ class PluginInstaller:
             installed.append(plugin.id)
         return {"installed": installed, "kept": kept}
 
+    async def check(self) -> None:
+        """Raises CommandError for one that is not there, UntrustedError for one that is not as signed."""
+        for plugin in self._plugins:
+            await self._check(plugin)
+
     async def _stands(self, plugin: Plugin) -> bool:
         try:
             await self._check(plugin)

@@ -91,15 +91,23 @@ class Rpc:
     def refused(self) -> bool:
         return self._known_refusal() is not None
 
-    async def call(self, state: Path, method: str, params: dict[str, Any] | None = None) -> Answer:
-        """`state` is the gateway's state directory, whose configuration has the token."""
+    async def call(
+        self,
+        state: Path,
+        method: str,
+        params: dict[str, Any] | None = None,
+        *,
+        at_once: bool = False,
+    ) -> Answer:
+        """`state` is the gateway's state directory, whose configuration has the token. `at_once` waits for nobody to
+        share the connection."""
         known = self._known_refusal()
         if known is not None:
             raise RefusedError(known.message)
         request = _Request(method, params or {}, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         if len(self._waiting) == 1:
-            await self._lead(state)
+            await self._lead(state, 0.0 if at_once else GATHER_S)
         return await request.answer
 
     async def version(self, state: Path) -> str | None:
@@ -108,12 +116,12 @@ class Rpc:
         version = server.get("version") if isinstance(server, dict) else None
         return version if isinstance(version, str) else None
 
-    async def _lead(self, state: Path) -> None:
+    async def _lead(self, state: Path, gather_s: float) -> None:
         """Ask for all that have come; whatever happens, nobody waits on."""
         failure: CommandError = CommandError("the gateway was not asked to the end")
         requests: list[_Request] = []
         try:
-            await asyncio.sleep(GATHER_S)
+            await asyncio.sleep(gather_s)
             requests, self._waiting = self._waiting, []
             await self._exchange(state, requests)
         except CommandError as error:

@@ -23,7 +23,7 @@ PAGE = 500
 """The most that the gateway gives at once."""
 WINDOW_S = 600.0
 DONE = {"completed", "succeeded"}
-WAITING, RUNNING = "queued", "running"
+WAITING, RUNNING, CANCELLED = "queued", "running", "cancelled"
 
 
 @dataclass(frozen=True)

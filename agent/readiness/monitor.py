@@ -18,13 +18,15 @@ from agent.readiness.publishing import Published
 from agent.readiness.reading import Probe, Reading, unknown
 from shared.clock import Clock
 from shared.errors import RollcallError
-from shared.readiness import MAX_EVIDENCE, Check, ReadinessDocument
+from shared.readiness import MAX_EVIDENCE, Check, CheckStatus, ReadinessDocument
 
 log = structlog.get_logger()
 
 KEPT_S: Final = 1.0
 """How long a document is handed out before it is built anew with what was read meanwhile."""
 LONGEST_WATCH_S: Final = 10.0
+AGAIN_S: Final = 10.0
+"""After which time at first what is unknown is read again, where its turn is later."""
 PLATFORM: Final = f"{sys.platform}-{platform.machine()}"
 
 
@@ -78,7 +80,23 @@ class Monitor:
             await self._read(probe)
             late = self._clock.monotonic() - due
             due += probe.period_s * (late // probe.period_s + 1)
-            await self._clock.sleep(due - self._clock.monotonic())
+            await self._wait_for(probe, due)
+
+    async def _wait_for(self, probe: Probe, due: float) -> None:
+        """What is unknown is read again sooner, less and less often: a Doctor that was late on a busy host would else
+        keep the node from being green until its next turn, an hour later."""
+        pause = AGAIN_S
+        while (left := due - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(left, pause))
+            if not self._is_unknown(probe):
+                pause = AGAIN_S
+            elif self._awake.is_set() and self._clock.monotonic() < due:
+                pause *= 2
+                await self._read(probe)
+
+    def _is_unknown(self, probe: Probe) -> bool:
+        reading = self._readings.get(probe.id)
+        return reading is None or reading.status is CheckStatus.UNKNOWN
 
     async def _watch(self) -> None:
         """So that a reading which grows old is told to whoever listens, though nobody asks and nothing is read."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from agent.config import AgentConfig
 from agent.layout import Layout
 from agent.openclaw.cli import OpenClaw
+from agent.openclaw.engines import Engines
 from agent.openclaw.gateway import Gateway
+from agent.openclaw.listings import Listings
 from agent.service.base import GatewayService, ServiceSpec
 from agent.upgrade.bookmark import Bookmarks
 from agent.upgrade.installers.base import Installer
@@ -24,6 +26,7 @@ from shared.messages import RedKind
 from shared.npm import NodeTools, Npm
 from shared.readiness import ReadinessDocument
 from shared.release import Release
+from shared.report import Target
 from shared.roster import Role
 
 
@@ -79,6 +82,18 @@ class Store(Protocol):
         ...
 
 
+class Claims(Protocol):
+    """Asks the coordinator before something begins."""
+
+    async def claim(self, target: Target) -> str:
+        """Why the upgrade may not begin now; empty when this node has it."""
+        ...
+
+    def lost(self) -> None:
+        """The coordinator is away, or has nothing for this node: what was claimed is asked for anew."""
+        ...
+
+
 class Weight(Protocol):
     """The share of traffic this node takes: 0 while it is drained, durable."""
 
@@ -88,6 +103,13 @@ class Weight(Protocol):
         ...
 
     def get(self) -> int: ...
+    def held(self) -> str:
+        """Why no node of the fleet takes more now, by an operator's word; empty when it may."""
+        ...
+
+    def asked(self) -> bool:
+        """Whether a load balancer asks for it, as far as can be known yet."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -108,11 +130,14 @@ class Deps:
     attestors: Attestors
     alarm: Alarm
     weight: Weight
+    claims: Claims
     trees: Store
     snapshots: Snapshots
     baseline: Callable[[str | None], dict[str, Any]]
     """What the node is like now, with its release, in numbers that a later one is held against."""
     progress: Callable[[str], None]
+    listings: Listings = field(default_factory=Listings)
+    engines: Engines = field(default_factory=Engines)
 
     @property
     def bookmarks(self) -> Bookmarks:

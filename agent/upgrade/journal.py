@@ -44,19 +44,23 @@ class Journal:
         self._reserve()
         return self.record
 
-    def append(self, entry: Entry) -> Record:
-        """Durable when it returns. Refuses an entry that does not follow from what is there."""
-        record = apply(self.record, entry)
-        check_follows(self.record, entry)
-        before = self._chain
-        line = self._line(entry)
-        fail_point(f"journal.{entry.kind}.{entry.phase}")
+    def append(self, first: Entry, *more: Entry) -> Record:
+        """Durable when it returns, all of them by one sync of the disk. Refuses an entry that does not follow from
+        what is there."""
+        entries, before = (first, *more), self._chain
+        record = _after(self.record, first)
+        for entry in more:
+            record = _after(record, entry)
         try:
-            self._write_somehow(line)
+            lines = b"".join([self._line(entry) for entry in entries])
+            for entry in entries:
+                fail_point(f"journal.{entry.kind}.{entry.phase}")
+            self._write_somehow(lines)
         except BaseException:
             self._chain = before
             raise
-        fail_point(f"journalled.{entry.kind}.{entry.phase}")
+        for entry in entries:
+            fail_point(f"journalled.{entry.kind}.{entry.phase}")
         self.record = record
         return record
 
@@ -81,7 +85,7 @@ class Journal:
                 write_durable(self._reserved, os.urandom(RESERVE_BYTES))
 
     def _write(self, line: bytes) -> None:
-        """The whole line or nothing of it: a disk that fills up must not leave half a line inside."""
+        """All lines or nothing of them: a disk that fills up must not leave half a line inside."""
         fresh = not self._path.exists()
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
@@ -148,6 +152,13 @@ class Journal:
         self._chain = ""
         kept = [self._line(entry) for entry in entries if entry.upgrade == upgrade]
         write_durable(self._path, b"".join(kept))
+
+
+def _after(record: Record | None, entry: Entry) -> Record:
+    """Raises JournalError for an entry that does not follow."""
+    following = apply(record, entry)
+    check_follows(record, entry)
+    return following
 
 
 def _check(chain: str, body: bytes) -> str:

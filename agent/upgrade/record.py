@@ -54,6 +54,8 @@ class Record(Wire):
     entered: float
     ended: float | None = None
     reason: str = ""
+    ordered: bool = False
+    """It goes back because operators want it so: no failure, so no red, and the release is not blocked."""
     evidence: dict[Phase, dict[str, Any]] = {}
     spent: dict[str, float] = {}
 
@@ -145,6 +147,10 @@ def _changes(record: Record, entry: Entry) -> dict[str, Any]:
             kept = f"{record.reason}; {reason}" if record.reason else reason
             return {"status": Status.FAILED, "reason": kept[:2000], "spent": spent}
         case Kind.REQUEST:
-            return {"status": Status.REQUESTED, "reason": str(entry.data.get("reason", ""))}
+            return {
+                "status": Status.REQUESTED,
+                "reason": str(entry.data.get("reason", "")),
+                "ordered": bool(entry.data.get("ordered", False)),
+            }
         case Kind.BEGIN:
             return {}

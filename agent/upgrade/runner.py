@@ -14,7 +14,7 @@ from agent.upgrade.journal import Journal
 from agent.upgrade.lastgood import read_last_good
 from agent.upgrade.loss import count_loss
 from agent.upgrade.phases import AFTER_STOP, FORWARD, GOING_BACK, Phase
-from agent.upgrade.record import Entry, Kind, Record
+from agent.upgrade.record import Entry, Kind, Record, apply
 from agent.upgrade.steps import STEPS
 from agent.upgrade.steps.base import Step
 from shared.errors import ConflictError, RollcallError
@@ -39,8 +39,10 @@ class Runner:
         self._deps, self._journal, self._on_change = deps, journal, on_change
         self._steps = steps
         self._asked: asyncio.Event = asyncio.Event()
-        self._why = ""
+        self._why: dict[str, Any] = {}
         self._busy = asyncio.Lock()
+        self._beginning: str | None = None
+        """The order whose first entry is on its way into the journal."""
 
     @property
     def record(self) -> Record | None:
@@ -50,8 +52,10 @@ class Runner:
         """Journal a new upgrade and take it to its end, or to its rollback."""
         upgrade = target.order.replace(":", "-")
         data = {"target": target.model_dump(mode="json"), "label": label}
+        self._beginning = target.order
         async with self._busy:
             await self._append(upgrade, Kind.BEGIN, FORWARD[0], data)
+            self._beginning = None
             await self._run()
 
     async def drop(self, target: Target, label: str, reason: str) -> None:
@@ -74,22 +78,33 @@ class Runner:
                 log.info("upgrade resumed", upgrade=self.record.upgrade, phase=self.record.phase)
                 await self._run()
 
-    async def roll_back(self, reason: str) -> Record:
+    async def withdraw(self, order: str, reason: str) -> None:
+        """The order was taken back: dropped before the outage, rolled back after. Nothing for one that has ended, or
+        is on its way back, or never began."""
+        record = self.record
+        if self._beginning == order:
+            self._why = {"reason": short(reason), "ordered": True}
+            self._asked.set()
+            return
+        if record is not None and record.target.order == order and record.phase in FORWARD:
+            await self.roll_back(reason, ordered=True)
+
+    async def roll_back(self, reason: str, *, ordered: bool = False) -> Record:
         """An operator's rollback: of the upgrade that runs, of the last one that ended well, or once more where
-        one got stuck.
+        one got stuck. `ordered` by the fleet's operators, it is no failure: peers do not freeze for it.
 
         Raises ConflictError when there is nothing to go back from.
         """
         record = self.record
-        running = self._busy.locked()
+        running, why = self._busy.locked(), {"reason": short(reason), "ordered": ordered}
         if record is not None and record.phase in FORWARD and running:
-            self._why = reason
+            self._why = why
             self._asked.set()
         elif record is not None and record.phase in (*FORWARD, Phase.DONE, Phase.STUCK):
             if record.phase is Phase.DONE:
                 await self._check_floor(record)
             async with self._busy:
-                await self._append(record.upgrade, Kind.REQUEST, record.phase, {"reason": reason})
+                await self._append(record.upgrade, Kind.REQUEST, record.phase, why)
                 await self._run()
         elif record is not None and record.phase in GOING_BACK and not running:
             await self.resume()
@@ -147,8 +162,7 @@ class Runner:
                     self._asked.clear()
                     if not late:
                         return
-                    why = {"reason": self._why}
-                    await self._append(self.record.upgrade, Kind.REQUEST, Phase.DONE, why)
+                    await self._append(self.record.upgrade, Kind.REQUEST, Phase.DONE, self._why)
                 case Enter(phase):
                     await self._append(self.record.upgrade, Kind.ENTER, phase, {})
                 case Perform(phase):
@@ -156,6 +170,10 @@ class Runner:
 
     async def _perform(self, record: Record, phase: Phase) -> None:
         self._deps.progress("")
+        if phase in FORWARD and self._asked.is_set():
+            self._asked.clear()
+            await self._append(record.upgrade, Kind.REQUEST, phase, self._why)
+            return
         step = asyncio.create_task(self._step(record, phase), name=f"step-{phase}")
         asked = asyncio.create_task(self._asked.wait())
         try:
@@ -169,10 +187,10 @@ class Runner:
             step.cancel()
         if step.cancelled():
             self._asked.clear()
-            await self._append(record.upgrade, Kind.REQUEST, phase, {"reason": self._why})
+            await self._append(record.upgrade, Kind.REQUEST, phase, self._why)
             return
         kind, data = step.result()
-        await self._append(record.upgrade, kind, phase, data)
+        await self._append(record.upgrade, kind, phase, data, goes_on=True)
 
     async def _step(self, record: Record, phase: Phase) -> tuple[Kind, dict[str, Any]]:
         """The step's outcome as a journal entry. Only cancellation passes through."""
@@ -199,8 +217,18 @@ class Runner:
             return None
         return await self._deps.releases.release(record.target.release)
 
-    async def _append(self, upgrade: str, kind: Kind, phase: Phase, data: dict[str, Any]) -> None:
-        entry = Entry(at=self._deps.clock.now(), upgrade=upgrade, kind=kind, phase=phase, data=data)
-        await asyncio.to_thread(self._journal.append, entry)
-        log.info("journal", upgrade=upgrade, kind=kind, phase=phase)
+    async def _append(
+        self, upgrade: str, kind: Kind, phase: Phase, data: dict[str, Any], *, goes_on: bool = False
+    ) -> None:
+        """With `goes_on` together with the intent that follows from it, so that the disk syncs once for both."""
+        now = self._deps.clock.now()
+        entry = Entry(at=now, upgrade=upgrade, kind=kind, phase=phase, data=data)
+        entries = [entry]
+        if goes_on:
+            match decide(apply(self.record, entry)):
+                case Enter(following):
+                    entries.append(Entry(at=now, upgrade=upgrade, kind=Kind.ENTER, phase=following))
+        await asyncio.to_thread(self._journal.append, *entries)
+        for each in entries:
+            log.info("journal", upgrade=upgrade, kind=each.kind, phase=each.phase)
         self._on_change()

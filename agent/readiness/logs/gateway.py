@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config import AgentConfig, InstallerKind, ServiceKind
 from agent.layout import Layout
 from agent.readiness.logs.follow import Follower
 from agent.readiness.logs.forms import Forms, LogReport
-from agent.readiness.logs.lines import error_in
+from agent.readiness.logs.lines import error_in, readable
+from agent.readiness.logs.masking import example_of
 from shared.account import Account
 from shared.clock import Clock
+from shared.errors import UntrustedError
 from shared.release import CORE
 
 SAVE_EVERY_S = 60.0
@@ -71,6 +74,12 @@ class GatewayLogs:
         """As of the last reading."""
         return self._report
 
+    def tails(self, max_bytes: int) -> list[Tail]:
+        """The end of each log that is there, without secrets, a line each. Blocking."""
+        code = f"{(self._current.resolve() / 'node_modules' / CORE).resolve()}/"
+        found = [_tail(each, code, max_bytes) for each in self._followers]
+        return [tail for tail in found if tail is not None]
+
     def _read_one(self, follower: Follower, code: str, now: float) -> int:
         """How many errors there were."""
         found = 0
@@ -95,6 +104,26 @@ class GatewayLogs:
             {str(path): place for path, place in places if path is not None and place is not None}
         )
         self._changed, self._saved_at = False, self._clock.monotonic()
+
+
+@dataclass(frozen=True)
+class Tail:
+    path: str
+    lines: list[str]
+    why: str = ""
+    """Why there are none, where the file may not be read."""
+
+
+def _tail(follower: Follower, code: str, max_bytes: int) -> Tail | None:
+    path = str(follower.path or "")
+    try:
+        found = follower.tail(max_bytes)
+    except FileNotFoundError:
+        return None
+    except (UntrustedError, OSError) as error:
+        return Tail(path, [], str(error))
+    lines = [example_of(readable(line, lambda path: path.startswith(code))) for line in found]
+    return Tail(path, [line for line in lines if line]) if path else None
 
 
 class Rolling:

@@ -45,6 +45,37 @@ def error_in(line: bytes, ours: Callable[[str], bool]) -> str | None:
     return text if _CRASH.match(text) and not _SUBSYSTEM.match(text) else None
 
 
+def readable(line: bytes, ours: Callable[[str], bool]) -> str:
+    """A line as people read it: time, level and what is said of a record, any other as it is. Empty for a record
+    that comes from another node's OpenClaw, and for what is no text."""
+    if not line.startswith(b"{"):
+        return "" if b"\0" in line else line.decode("utf-8", "replace").strip()
+    try:
+        value = parse_json(line, max_bytes=MAX_LINE)
+    except BadInputError:
+        return ""
+    meta = value.get("_meta")
+    if not isinstance(meta, dict):
+        return line.decode("utf-8", "replace")
+    code = path.get("fullFilePath") if isinstance(path := meta.get("path"), dict) else None
+    if isinstance(code, str) and not ours(unquote(code.removeprefix("file://"))):
+        return ""
+    said = [each for name in ("0", "1", "2") if isinstance(each := value.get(name), str)]
+    from_ = said[0] if said and said[0].startswith("{") and len(said) > 1 else ""
+    words = [meta.get("date"), meta.get("logLevelName"), _subsystem(from_)]
+    words += said[1:] if from_ else said
+    return " ".join(str(word) for word in words if word)
+
+
+def _subsystem(text: str) -> str:
+    try:
+        value = parse_json(text.encode()) if text else None
+    except BadInputError:
+        return ""
+    found = value.get("subsystem", value.get("module")) if isinstance(value, dict) else None
+    return f"[{found}]" if isinstance(found, str) else ""
+
+
 def _of_record(value: dict[str, Any], ours: Callable[[str], bool]) -> str | None:
     meta = value.get("_meta")
     if not isinstance(meta, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from agent.openclaw.cli import OpenClaw
-from agent.openclaw.tasks import DONE, RUNNING, Tasks
+from agent.openclaw.tasks import CANCELLED, DONE, RUNNING, Tasks
 from agent.readiness.probes.call import CallProbe
 from agent.readiness.probes.tasks import ENOUGH_S, TaskReader
 from agent.readiness.reading import Reading
@@ -33,7 +33,7 @@ class ThroughputProbe(CallProbe):
             self._low = False
             early = "too early to judge: the gateway has just started"
             return Reading(CheckStatus.PASS, early, None, "tasks/min", self._floor)
-        rates = rates_of(tasks)
+        rates, (ended, failed) = rates_of(tasks), ends_of(tasks)
         self._low = is_low(rates, self._floor, self._low)
         reason = (
             f"{rates.done:.0f} tasks a minute are done and {rates.asked:.0f} are asked for;"
@@ -46,7 +46,12 @@ class ThroughputProbe(CallProbe):
             "tasks/min",
             self._floor,
             raw=canonical_json(asdict(rates)),
-            series={"tasks_per_minute": rates.done, "tasks_asked_per_minute": rates.asked},
+            series={
+                "tasks_per_minute": rates.done,
+                "tasks_asked_per_minute": rates.asked,
+                "tasks_ended_per_minute": ended,
+                "tasks_failed_per_minute": failed,
+            },
         )
 
 
@@ -78,6 +83,13 @@ def rates_of(tasks: Tasks) -> Rates:
     minutes = tasks.minutes
     asked = len(came) / minutes
     return Rates(len(done) / minutes, asked, asked - len(running) / minutes)
+
+
+def ends_of(tasks: Tasks) -> tuple[float, float]:
+    """Tasks a minute that ended, and those of them that failed: not those that somebody cancelled."""
+    ended = [task for task in tasks.listed if task.ended is not None and task.ended >= tasks.since]
+    failed = sum(task.status not in DONE and task.status != CANCELLED for task in ended)
+    return len(ended) / tasks.minutes, failed / tasks.minutes
 
 
 def is_low(rates: Rates, floor: float, before: bool) -> bool:

@@ -118,8 +118,10 @@ class StagedInstaller:
         seal = await asyncio.to_thread(verify_tree, tree, release.id, release.manifest.lock_sha256)
         lock = parse_lock(await asyncio.to_thread(read_in, tree, LOCK))
         check_single(lock, release)
-        if problem := await deps.npm.list_problems(tree):
+        problem, listing = await deps.npm.list_problems(tree)
+        if problem:
             raise StepFailed(f"npm ls: {problem}")
+        deps.listings.keep(seal.tree_sha256, listing)
         version = await self.openclaw(tree).version()
         if version != release.manifest.openclaw:
             raise StepFailed(

@@ -9,6 +9,7 @@ import shutil
 from typing import ClassVar
 
 import agent
+from agent.openclaw.engines import stamp_of
 from agent.openclaw.settings import RELEASE_PLACE, last_touched_version
 from agent.openclaw.tree import core_version, read_seal, room_for_tree
 from agent.upgrade.context import Context, StepFailed
@@ -23,6 +24,11 @@ from shared.versions import OpenClawVersion
 
 STATE_COPIES = 2
 UNKNOWN_TREE_BYTES = 700 << 20
+FITS = """\
+process.stdout.write(process.version);
+const [semver, range] = process.argv.slice(1);
+process.exitCode = require(semver).satisfies(process.version, range) ? 0 : 1;
+"""
 
 
 class Claim:
@@ -38,7 +44,8 @@ class Claim:
         if reason := await deps.alarm.blocked(release.id):
             raise StepFailed(
                 f"release {release.label} failed on this node before: {reason}",
-                remedy="freeze a corrected release under a new name",
+                remedy="freeze a corrected release under a new name, or allow it again on that"
+                f" node: rollcall-agent blocklist clear {release.id[:12]}",
             )
         check_for_agent(release, agent.__version__)
         if reason := deps.alarm.frozen():
@@ -72,24 +79,24 @@ class Claim:
 
     async def _check_engine(self, context: Context, wanted: str) -> None:
         """npm's own semver judges the range: OpenClaw's engines use forms that PEP 440 lacks."""
-        tools = context.deps.tools
-        semver = tools.npm_cli.parents[1] / "node_modules" / "semver" / "bin" / "semver.js"
-        env = tools.environment(context.deps.layout.home)
-        has = await run_command(
-            [str(tools.node), "--version"], env=env, timeout_s=30, account=tools.account
-        )
-        version = has.stdout.decode().strip()
+        tools, engines = context.deps.tools, context.deps.engines
+        if await asyncio.to_thread(engines.fits, tools.node, wanted):
+            return
+        semver = tools.npm_cli.parents[1] / "node_modules" / "semver"
+        stamp = await asyncio.to_thread(stamp_of, tools.node)
         fits = await run_command(
-            [str(tools.node), str(semver), "--range", wanted, version],
-            env=env,
+            [str(tools.node), "-e", FITS, str(semver), wanted],
+            env=tools.environment(context.deps.layout.home),
             timeout_s=30,
             account=tools.account,
         )
-        if has.code != 0 or fits.code != 0:
+        if fits.code != 0:
+            version = fits.stdout.decode("utf-8", "replace").strip()
             raise StepFailed(
                 f"the release needs Node {wanted}; {tools.node} is {version or 'not runnable'}",
                 remedy="install a fitting Node and name it in agent.toml as openclaw.node",
             )
+        engines.keep(stamp, wanted)
 
     def _check_direction(self, context: Context) -> None:
         """State moves forward only (OPENCLAW.md, law 1): an older core cannot start on it."""

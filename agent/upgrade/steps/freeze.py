@@ -6,9 +6,11 @@ import asyncio
 from typing import ClassVar
 
 from agent.upgrade.bookmark import Bookmark
-from agent.upgrade.context import Context
+from agent.upgrade.context import Context, Deps
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
+from shared.messages import Verdict
+from shared.readiness import ReadinessDocument
 
 
 class Freeze:
@@ -20,9 +22,7 @@ class Freeze:
     async def act(self, context: Context) -> Evidence:
         deps, record = context.deps, context.record
         readiness = deps.readiness.document()
-        installed = ""
-        if deps.layout.current.exists():
-            installed = await deps.npm.list_installed(deps.layout.current.resolve())
+        installed = await self._installed(deps, readiness)
         bookmark = Bookmark(
             upgrade=record.upgrade,
             previous=record.fact(Phase.CLAIMED, "previous"),
@@ -43,3 +43,12 @@ class Freeze:
             "weight": bookmark.weight,
             "baseline": deps.baseline(bookmark.previous),
         }
+
+    async def _installed(self, deps: Deps, readiness: ReadinessDocument) -> str:
+        """As npm lists it. A green node runs the very tree that was listed when it was verified."""
+        if not deps.layout.current.exists():
+            return ""
+        known = deps.listings.of(readiness.comparable.tree_sha256)
+        if known is not None and readiness.status is Verdict.GREEN:
+            return known
+        return await deps.npm.list_installed(deps.layout.current.resolve())

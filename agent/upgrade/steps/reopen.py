@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from agent.openclaw.gateway import resume, suspend
-from agent.upgrade.context import Context
+from agent.upgrade.context import Context, Deps
 from agent.upgrade.phases import Phase
 from agent.upgrade.steps.base import Evidence
 from agent.upgrade.steps.drain import can_suspend
@@ -22,19 +22,19 @@ class Reopen:
         deps = context.deps
         weight = context.record.fact(Phase.FROZEN, "weight")
         deps.progress("opening the gateway again")
-        resumed = can_suspend(context) and await self._resume(context)
+        resumed = can_suspend(context) and await take_work_again(deps, context.record.upgrade)
         await deps.weight.set(100 if weight is None else int(weight))
         return {"weight": weight, "resumed": resumed}
 
-    async def _resume(self, context: Context) -> bool:
-        """Asking once more under the same name gives the suspension's id. If nothing answers the lease
-        ends by itself within 120 s."""
-        deps = context.deps
-        openclaw = deps.openclaw(deps.layout.current)
-        try:
-            answer = await suspend(openclaw, context.record.upgrade, wait_s=0)
-            if answer.id is not None:
-                await resume(openclaw, answer.id)
-        except CommandError:
-            return False
-        return True
+
+async def take_work_again(deps: Deps, request: str) -> bool:
+    """Asking once more under the same name gives the suspension's id. If nothing answers the lease
+    ends by itself within 120 s."""
+    openclaw = deps.openclaw(deps.layout.current)
+    try:
+        answer = await suspend(openclaw, request, wait_s=0)
+        if answer.id is not None:
+            await resume(openclaw, answer.id)
+    except CommandError:
+        return False
+    return True

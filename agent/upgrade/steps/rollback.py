@@ -33,7 +33,8 @@ class RollBack:
         return None
 
     async def act(self, context: Context) -> Evidence:
-        await self._tell(context, RedKind.UPGRADE_FAILED, context.record.reason)
+        if not context.record.ordered:
+            await self._tell(context, RedKind.UPGRADE_FAILED, context.record.reason)
         try:
             return await self._undo(context)
         except Exception as error:
