@@ -8,13 +8,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from coordinator.store.settling import current_settlement
 from shared.errors import RollcallError
+from shared.failpoint import fail_point
+from shared.lean import kept_out
+
+with kept_out("pygments"):  # alembic's templates would colour errors: 4.6 MiB
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -46,12 +52,38 @@ class Database:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed at the end of the block."""
+    async def read(self) -> AsyncIterator[AsyncConnection]:
         async with self._turn, self._engine.begin() as connection:
             yield connection
 
-    read = write
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end of the block, with what settles the request that makes it."""
+        settlement, settles, name = current_settlement(), False, ""
+        async with self._turn:
+            try:
+                async with self._engine.begin() as connection:
+                    yield connection
+                    settles = settlement is not None and await settlement.join(connection)
+                    name = "settled" if settles else "written"
+                    fail_point(f"{name}.committing")
+            finally:
+                if settlement is not None:
+                    settlement.said = False
+            if settlement is not None and settles:
+                settlement.done = True
+        fail_point(f"{name}.committed")
+
+    async def revision(self) -> str:
+        """The schema's, as the database itself has it; empty when it has none."""
+        async with self.read() as db:
+            found = await db.scalar(text("SELECT version_num FROM alembic_version"))
+        return str(found or "")
+
+
+def newest_revision() -> str:
+    """The schema's that this version was written for. Blocking."""
+    return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 
 
 def _prepare(connection: Any, _: Any) -> None:

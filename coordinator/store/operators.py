@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, and_, func, insert, or_, select, upda
 
 from coordinator.operators import OperatorRole, OperatorToken
 from coordinator.store.database import Database
+from coordinator.store.settling import answered_by
 from coordinator.store.tables import operator_tokens as tokens
 from shared.errors import ConflictError, NotFoundError
 
@@ -69,7 +70,9 @@ class Operators:
                     remedy="make another first: rollcall operator token create --role admin",
                 )
             await db.execute(update(tokens).where(tokens.c.id == token_id).values(revoked=now))
-        return _token(row).model_copy(update={"revoked": now})
+            revoked = _token(row).model_copy(update={"revoked": now})
+            answered_by(revoked)
+            return revoked
 
     async def has_admin(self, now: float) -> bool:
         async with self._db.read() as db:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from coordinator.store.database import Database
@@ -14,10 +14,13 @@ from coordinator.store.tables import (
     meta,
     rollouts,
 )
+from coordinator.store.together import Together
 from shared.canonical import sha256_hex
-from shared.errors import ConflictError
 from shared.messages import Message
-from shared.rollout import Rollout, RolloutState
+from shared.rollout import Rollout
+
+MAX_VARIABLES = 500
+"""Of one statement; SQLite has a bound."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,12 @@ class StoredMessage:
 
 
 class Queries:
+    """Keeps in memory what `messages_of` has read: whoever reads messages asks the one that writes them."""
+
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._messages: dict[tuple[str, ...], list[StoredMessage]] = {}
+        self._together: Together[list[dict[str, object]]] = Together(self._keep, "messages")
 
     async def next_number(self, key: str, at_least: int) -> int:
         """A counter that never repeats, also not after a restart, nor when the database was put back
@@ -60,8 +67,7 @@ class Queries:
             }
             for message in found
         ]
-        async with self._db.write() as db:
-            await db.execute(upsert(messages).on_conflict_do_nothing(), rows)
+        await self._together.keep(rows)
 
     async def keep_envelope(self, *, key: str, type_: str, ref: str, raw: str, now: float) -> None:
         """One that no node has signed."""
@@ -74,42 +80,54 @@ class Queries:
             "raw": raw,
             "at": now,
         }
+        await self._together.keep([row])
+
+    async def close(self) -> None:
+        """When nobody writes messages any more."""
+        await self._together.close()
+
+    async def _keep(self, of_all: list[list[dict[str, object]]]) -> None:
+        rows = [row for rows in of_all for row in rows]
+        written = {row["type"] for row in rows}
         async with self._db.write() as db:
-            await db.execute(upsert(messages).on_conflict_do_nothing(), [row])
+            await db.execute(upsert(messages).on_conflict_do_nothing(), rows)
+            for types in [each for each in self._messages if written & set(each)]:
+                del self._messages[types]
 
     async def messages_of(self, *types: str) -> list[StoredMessage]:
-        async with self._db.read() as db:
-            rows = (
-                await db.execute(
-                    select(messages).where(messages.c.type.in_(types)).order_by(messages.c.at)
-                )
-            ).all()
-        return [StoredMessage(row.key, row.origin, row.type, row.ref, row.raw) for row in rows]
+        """In the order they came. Not to be changed: it is the list that is kept."""
+        known = self._messages.get(types)
+        if known is None:
+            async with self._db.read() as db:
+                asked = select(messages).where(messages.c.type.in_(types))
+                rows = (await db.execute(asked.order_by(messages.c.at))).all()
+                known = [StoredMessage(r.key, r.origin, r.type, r.ref, r.raw) for r in rows]
+                self._messages[types] = known
+        return known
 
-    async def add_rollout(self, rollout: Rollout) -> None:
-        """Raises ConflictError while another rollout runs: one at a time."""
-        async with self._db.write() as db:
-            running = await db.scalar(
-                select(rollouts.c.id).where(rollouts.c.state == RolloutState.RUNNING.value)
-            )
-            if running is not None:
-                raise ConflictError(
-                    f"rollout {running} is still running",
-                    remedy="watch it with: rollcall rollout watch",
+    async def messages_about(self, orders: list[str]) -> list[StoredMessage]:
+        """Claims and attestations of these orders, in the order they came."""
+        found: list[StoredMessage] = []
+        if not orders:
+            return found
+        async with self._db.read() as db:
+            for begin in range(0, len(orders), MAX_VARIABLES):
+                asked = select(messages).where(
+                    messages.c.type.in_(("proven", "attestation")),
+                    messages.c.ref.in_(orders[begin : begin + MAX_VARIABLES]),
                 )
-            await db.execute(
-                insert(rollouts).values(
-                    id=rollout.id,
-                    created=rollout.created,
-                    state=rollout.state.value,
-                    generation=1,
-                    body=rollout.model_dump(mode="json"),
-                )
-            )
+                rows = (await db.execute(asked.order_by(messages.c.at))).all()
+                found += [StoredMessage(r.key, r.origin, r.type, r.ref, r.raw) for r in rows]
+        return found
 
     async def last_rollout(self) -> tuple[Rollout, int] | None:
         found = await self.recent_rollouts(1)
         return found[0] if found else None
+
+    async def rollout(self, id_: str) -> Rollout | None:
+        async with self._db.read() as db:
+            body = await db.scalar(select(rollouts.c.body).where(rollouts.c.id == id_))
+        return None if body is None else Rollout.model_validate(body)
 
     async def recent_rollouts(self, limit: int) -> list[tuple[Rollout, int]]:
         async with self._db.read() as db:
@@ -117,38 +135,6 @@ class Queries:
                 await db.execute(select(rollouts).order_by(rollouts.c.created.desc()).limit(limit))
             ).all()
         return [(Rollout.model_validate(row.body), row.generation) for row in rows]
-
-    async def save_rollout(
-        self, before: Rollout, after: Rollout, generation: int, now: float
-    ) -> bool:
-        """Compare-and-set on the generation; every change of a node's state goes into the history."""
-        async with self._db.write() as db:
-            done = await db.execute(
-                update(rollouts)
-                .where(rollouts.c.id == after.id, rollouts.c.generation == generation)
-                .values(
-                    state=after.state.value,
-                    generation=generation + 1,
-                    body=after.model_dump(mode="json"),
-                )
-            )
-            if done.rowcount != 1:
-                return False
-            states = {node.name: node.state for node in before.nodes}
-            changed = [
-                {
-                    "at": now,
-                    "rollout": after.id,
-                    "node": node.name,
-                    "state": node.state.value,
-                    "reason": node.reason,
-                }
-                for node in after.nodes
-                if states.get(node.name) is not node.state
-            ]
-            if changed:
-                await db.execute(insert(history), changed)
-            return True
 
     async def history_of(self, rollout: str) -> list[dict[str, object]]:
         async with self._db.read() as db:
@@ -158,6 +144,12 @@ class Queries:
                 )
             ).all()
         return [
-            {"at": row.at, "node": row.node, "state": row.state, "reason": row.reason}
+            {
+                "at": row.at,
+                "node": row.node or None,
+                "state": row.state,
+                "reason": row.reason,
+                "who": row.who,
+            }
             for row in rows
         ]

@@ -28,9 +28,21 @@ nodes = Table(
     Column("key", Text, nullable=False),
     Column("joined", Float, nullable=False),
     Column("revoked", Boolean, nullable=False, default=False),
-    Column("heard", Float),
     Column("report", JSON),
+    Column("class", String(16), nullable=False, default="gateway"),
+    Column("labels", JSON, nullable=False, default=dict),
+    Column("provider", String(64), nullable=False, default=""),
+    Column("region", String(64), nullable=False, default=""),
+    Column("address", String(64), nullable=False, default=""),
 )
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+"""When each node was heard last. Apart from its report, which is a page of its own to write and seldom another."""
 
 join_tokens = Table(
     "join_tokens",
@@ -76,6 +88,7 @@ history = Table(
     Column("node", String(32), nullable=False),
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False),
+    Column("who", String(64), nullable=False, default=""),
     Index("history_by_rollout", "rollout"),
 )
 
