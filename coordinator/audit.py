@@ -59,11 +59,12 @@ class BrokenChainError(RollcallError):
 
 
 class Chain:
-    """Takes rows in order, from the first. `head` is the hash of the last one that fitted."""
+    """Takes rows in order, from the first, or from the one after row `count` whose hash is `head`. `head` is the hash
+    of the last one that fitted."""
 
-    def __init__(self) -> None:
-        self.count, self.head = 0, GENESIS
-        self._heads = {GENESIS}
+    def __init__(self, count: int = 0, head: str = GENESIS) -> None:
+        self.count, self.head = count, head
+        self._heads = {head}
 
     def add(self, value: dict[str, Any]) -> None:
         """Raises BrokenChainError naming the first row that does not fit."""

@@ -7,6 +7,7 @@ refuse them (LIBRARIES.md). A leaf lives 30 days: longer than a long outage of t
 from __future__ import annotations
 
 import datetime
+import ipaddress
 from pathlib import Path
 
 from cryptography import x509
@@ -65,8 +66,17 @@ class Authority:
             raise BadInputError(f"{folder / 'ca.key'} is not a P-256 key")
         return cls(key, x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes()))
 
-    def issue(self, node: str, key: ec.EllipticCurvePublicKey, now: datetime.datetime) -> str:
-        """A PEM leaf for this node's TLS name, for both ends of a connection."""
+    def issue(
+        self,
+        node: str,
+        key: ec.EllipticCurvePublicKey,
+        now: datetime.datetime,
+        address: str | None = None,
+    ) -> str:
+        """A PEM leaf for this node's TLS name, for both ends of a connection. `address` is a host of ours that it
+        is to hold for as well: browsers know of no other name than the one that was typed."""
+        names: list[x509.GeneralName] = [x509.DNSName(tls_name(node))]
+        names += [] if address is None else [_general_name(address)]
         issuer = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
         certificate = (
             x509.CertificateBuilder()
@@ -77,9 +87,7 @@ class Authority:
             .not_valid_before(now - SKEW)
             .not_valid_after(now + datetime.timedelta(days=LEAF_DAYS))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(tls_name(node))]), critical=False
-            )
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer.value),
@@ -110,6 +118,13 @@ def key_of_request(csr_pem: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key.curve, ec.SECP256R1):
         raise BadInputError("the signing request's key is not on P-256")
     return key
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:

@@ -11,9 +11,11 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from coordinator.ca import Authority
 from coordinator.operators import make_token
+from coordinator.sealing import KEY_BYTES
 from shared.canonical import sha256_hex
 from shared.durable import private_directory, read_secret, sync_directory, write_durable
 from shared.errors import ConfigError, ConflictError, RollcallError
@@ -41,9 +43,19 @@ class HomePaths:
         return self.root / "operator.token"
 
     @property
+    def seal(self) -> Path:
+        """The key of answers that have a secret in them (coordinator/sealing.py)."""
+        return self.root / "answers.key"
+
+    @property
     def client(self) -> Path:
         """What `rollcall --config` reads: where this coordinator is and how to speak to it."""
         return self.root / "operator.toml"
+
+    @property
+    def alerts(self) -> Path:
+        """Where alerts go; there need not be one."""
+        return self.root / "alerts.toml"
 
     @property
     def database(self) -> Path:
@@ -131,6 +143,8 @@ def open_home(paths: HomePaths, name: str, now: float) -> KeyRing:
         _create(paths, name, now)
     if not paths.token.exists():
         write_durable(paths.token, make_token().encode())
+    if not paths.seal.exists():
+        write_durable(paths.seal, secrets.token_bytes(KEY_BYTES))
     following = _load(paths.next_keys) if paths.next_keys.exists() else None
     return KeyRing(paths, _load(paths.keys), following)
 
@@ -183,13 +197,15 @@ def _load(folder: Path) -> Keys:
         ) from error
 
 
-def write_tls(paths: HomePaths, keys: Keys, fleet: FleetDocument | None, now: float) -> None:
+def write_tls(
+    paths: HomePaths, keys: Keys, fleet: FleetDocument | None, url: str, now: float
+) -> None:
     """The coordinator's own certificate, made anew at every start and change of keys: it holds the
     authority. Before operators have signed a fleet document it is its own and only authority."""
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
     key = make_key()
     host = COORDINATOR_HOST.removesuffix(f".{DOMAIN}")
-    pem = keys.authority.issue(host, key.public_key(), moment)
+    pem = keys.authority.issue(host, key.public_key(), moment, urlsplit(url).hostname)
     bundle = fleet.bundle if fleet is not None else keys.authority.pem.encode()
     save_identity(paths.tls.identity, key, pem)
     write_durable(paths.tls.ca, bundle)

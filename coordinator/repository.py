@@ -13,20 +13,25 @@ from pathlib import Path
 from typing import Annotated
 
 import structlog
+from cryptography import x509
 from pydantic import Field
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from coordinator.home import KeyRing, Keys
 from shared.canonical import sha256_hex
+from shared.capability import Capability, parse_capability
 from shared.clock import Clock
 from shared.durable import private_directory, write_durable
 from shared.errors import BadInputError, ConflictError, NotFoundError, RollcallError
 from shared.fleet import FleetDocument
 from shared.metadata import (
     FLEET,
+    capability_path,
     check_root,
     check_targets,
     fingerprint,
+    is_capability,
+    is_release,
     moment,
     name_of,
     read_root,
@@ -41,7 +46,6 @@ from shared.wire import Wire
 
 TIMESTAMP_S = 86400.0
 SNAPSHOT_S = 7 * 86400.0
-SOON_S = 14 * 86400.0
 MAX_OFFER_BYTES = 24 << 20
 OFFER = "offer.json"
 log = structlog.get_logger()
@@ -87,6 +91,8 @@ class Repository:
         self.fleet: FleetDocument | None = self._fleet_of(self.targets)
         self.releases = self._releases_of(self.targets)
         """What can be a target: signed and not withdrawn, oldest first."""
+        self.capabilities = self._capabilities_of(self.targets)
+        """What can be published: signed and not withdrawn, oldest first."""
         self._root_to_trust = (
             (0, "") if self.root is None else (self.root.signed.version, fingerprint(self.root))
         )
@@ -158,9 +164,19 @@ class Repository:
         found = [
             parse_release(self.read(f"targets/{file.hashes['sha256']}.{path}"))
             for path, file in targets.signed.targets.items()
-            if path != FLEET
+            if is_release(path)
         ]
         return sorted(found, key=lambda release: release.manifest.created)
+
+    def _capabilities_of(self, targets: Metadata[Targets] | None) -> list[Capability]:
+        if targets is None:
+            return []
+        found = [
+            parse_capability(self.read(f"targets/{file.hashes['sha256']}.{path}"))
+            for path, file in targets.signed.targets.items()
+            if is_capability(path)
+        ]
+        return sorted(found, key=lambda each: each.manifest.created)
 
     def publish(self, offer: Offer) -> None:
         """Check everything, then write everything.
@@ -168,6 +184,8 @@ class Repository:
         Raises UntrustedError for missing signatures, ConflictError when it builds on something that is
         not the newest, BadInputError for files that do not fit.
         """
+        if self._is_published(offer):
+            return
         roots = self._accept_roots(offer.roots)
         root = roots[-1] if roots else self.root
         if root is None:
@@ -189,6 +207,23 @@ class Repository:
         self._sign_online(new_snapshot=True)
         (self._folder / OFFER).unlink()
         self._learn()
+
+    def _is_published(self, offer: Offer) -> bool:
+        """Whether it was published, and others after it: its sender had no answer."""
+        if offer.targets is None or self.targets is None:
+            return False
+        targets = read_targets(offer.targets.encode())
+        known = self._read(f"{targets.signed.version}.targets.json")
+        return (
+            targets.signed.version < self.targets.signed.version
+            and known is not None
+            and read_targets(known).signed_bytes == targets.signed_bytes
+            and all(self._has_root(read_root(raw.encode())) for raw in offer.roots)
+        )
+
+    def _has_root(self, root: Metadata[Root]) -> bool:
+        known = self._read(f"{root.signed.version}.root.json")
+        return known is not None and read_root(known).signed_bytes == root.signed_bytes
 
     def _accept_roots(self, raws: list[str]) -> list[Metadata[Root]]:
         before = self.root.signed if self.root is not None else None
@@ -238,7 +273,7 @@ class Repository:
             if sha256_hex(raw) != file.hashes.get("sha256") or len(raw) != file.length:
                 raise BadInputError(f"{path} is not the file that was signed")
             if path != FLEET and path in files:
-                self._check_release(path, raw)
+                self._check_target(path, raw)
         return files
 
     def _target_bytes(self, path: str, sha256: str, files: dict[str, bytes]) -> bytes:
@@ -250,6 +285,25 @@ class Repository:
         if raw is None:
             raise BadInputError(f"{path} is listed, and its file is missing")
         return raw
+
+    def _check_target(self, path: str, raw: bytes) -> None:
+        if is_capability(path):
+            self._check_capability(path, raw)
+        elif is_release(path):
+            self._check_release(path, raw)
+        else:
+            raise BadInputError(f"{path} is neither a release nor a capability")
+
+    def _check_capability(self, path: str, raw: bytes) -> None:
+        manifest = parse_capability(raw).manifest
+        if capability_path(manifest.name, manifest.version) != path:
+            raise BadInputError(f"{path} holds a capability that calls itself {manifest.label}")
+        for artifact in manifest.artifacts:
+            if not self._has_blob(artifact.sha256):
+                raise ConflictError(
+                    f"file {artifact.sha256[:12]} of capability {manifest.label} is missing",
+                    remedy="publish the whole bundle: rollcall release publish BUNDLE",
+                )
 
     def _check_release(self, path: str, raw: bytes) -> None:
         release = parse_release(raw)
@@ -293,6 +347,17 @@ class Repository:
         self._sign_online(new_snapshot=old)
         return True
 
+    def expired(self) -> str:
+        """Which metadata has expired, in words; empty when agents can install by it, and before there is any.
+        Blocking. Raises RollcallError for metadata that cannot be read."""
+        if self.targets is None or self.root is None:
+            return ""
+        timestamp = read_timestamp(self.read("timestamp.json")).signed
+        now = self._clock.now()
+        signed = {"root": self.root.signed, "targets": self.targets.signed, "timestamp": timestamp}
+        gone = [name for name, each in signed.items() if each.expires.timestamp() <= now]
+        return f"expired: {', '.join(gone)} metadata" if gone else ""
+
     def _sign_online(self, *, new_snapshot: bool) -> None:
         raw = self._read("timestamp.json")
         before = None if raw is None else read_timestamp(raw).signed
@@ -321,16 +386,17 @@ class Repository:
         sign(snapshot, [self._ring.current.online])
         self._write(f"{number}.snapshot.json", to_bytes(snapshot))
 
-    def alerts(self) -> list[str]:
-        """What operators must sign before it expires, in words."""
+    def expiries(self) -> dict[str, float]:
+        """When what operators sign expires, in seconds since the epoch; empty before they have signed."""
         if self.root is None or self.targets is None:
-            return ["no operator has signed this fleet yet: rollcall keys init"]
-        now = self._clock.now()
-        found = []
-        for name, signed in (("root", self.root.signed), ("targets", self.targets.signed)):
-            left = signed.expires.timestamp() - now
-            if left <= 0:
-                found.append(f"{name} metadata has expired: no node installs anything")
-            elif left < SOON_S:
-                found.append(f"{name} metadata expires in {left / 86400:.1f} days")
-        return [f"{each}; sign it anew: rollcall keys renew" for each in found]
+            return {}
+        return {
+            "root": self.root.signed.expires.timestamp(),
+            "targets": self.targets.signed.expires.timestamp(),
+        }
+
+    def authority_expiries(self) -> list[float]:
+        """When each of the fleet's certificate authorities ends."""
+        authorities = [] if self.fleet is None else self.fleet.authorities
+        loaded = [x509.load_pem_x509_certificate(pem.encode()) for pem in authorities]
+        return [each.not_valid_after_utc.timestamp() for each in loaded]

@@ -116,13 +116,26 @@ class Access:
         not found by trying; the limit keeps the noise down.
         """
         scheme, _, text = header.partition(" ")
+        return await self.of_text(text if scheme.lower() == "bearer" else "", address)
+
+    async def of_text(self, text: str, address: str) -> Caller:
+        """The operator of a token's text."""
         claim = TokenText.parse(text.strip())
         stored = await self._operators.find(claim.id)
         known = _NO_HASH if stored is None else stored.secret_sha256
-        right = hmac.compare_digest(claim.sha256, known) and scheme.lower() == "bearer"
-        if stored is None or not right:
+        if stored is None or not hmac.compare_digest(claim.sha256, known):
             return Caller(address, refusal=self._failure(address, "this token is not known"))
-        token, now = stored.token, self._clock.now()
+        return await self._bearer(stored.token, address)
+
+    async def of_session(self, token_id: str, address: str) -> Caller:
+        """The operator whose token a session of the page was opened with, for as long as that token counts."""
+        stored = await self._operators.find(token_id)
+        if stored is None:
+            return Caller(address, refusal=UnauthenticatedError("this token is not known"))
+        return await self._bearer(stored.token, address)
+
+    async def _bearer(self, token: OperatorToken, address: str) -> Caller:
+        now = self._clock.now()
         if token.revoked is not None or token.is_expired(now):
             state = "was revoked" if token.revoked is not None else "has expired"
             refusal = self._failure(address, f"operator token {token.id} {state}")

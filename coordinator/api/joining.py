@@ -15,6 +15,7 @@ from coordinator.fleet import FleetState
 from coordinator.home import KeyRing
 from coordinator.repository import Repository
 from coordinator.store.nodes import NodeQueries, TokenTerms
+from coordinator.store.settling import answered_by
 from shared.canonical import sha256_hex
 from shared.clock import Clock
 from shared.envelope import RENEWAL, peek
@@ -27,6 +28,7 @@ from shared.fleet import (
     open_join,
     open_renewal,
 )
+from shared.nodes import Revoked
 from shared.roster import Role
 from shared.wire import NODE_NAME, NodeName, Reason, Wire
 
@@ -61,15 +63,6 @@ class Revocation(Wire):
     reason: Reason = ""
 
 
-class Revoked(Wire):
-    """`epoch` is the roster's: a node that has it, or a later one, refuses the revoked one."""
-
-    name: NodeName
-    epoch: int
-    again: bool
-    """It had been revoked before."""
-
-
 class Joining(Resource):
     def __init__(
         self,
@@ -90,7 +83,6 @@ class Joining(Resource):
         root_version, root_sha256 = self._repository.root_to_trust()
         secret, now = secrets.token_urlsafe(32), self._clock.now()
         terms = TokenTerms(now + asked.ttl_s, asked.name, asked.role, asked.site, asked.rejoin)
-        await self._nodes.add_token(sha256_hex(secret.encode()), terms, now)
         call.subject = asked.name or "any node"
         call.detail = f"good for {asked.ttl_s:.0f} s"
         token = JoinToken(
@@ -100,7 +92,10 @@ class Joining(Resource):
             root_sha256=root_sha256,
             ca_sha256=sha256_hex(self._ring.current.authority.pem.encode()),
         )
-        return TokenAnswer(token=token.encode(), expires=terms.expires)
+        answer = TokenAnswer(token=token.encode(), expires=terms.expires)
+        answered_by(answer)
+        await self._nodes.add_token(sha256_hex(secret.encode()), terms, now)
+        return answer
 
     async def join(self, call: Call) -> JoinAnswer:
         asked = open_join(call.raw)
@@ -112,7 +107,7 @@ class Joining(Resource):
         self._repository.must_fleet()
         key = key_of_request(asked.csr_pem)
         secret_sha256 = sha256_hex(asked.secret.encode())
-        await self._nodes.join(secret_sha256, asked, self._clock.now())
+        call.replayed = not await self._nodes.join(secret_sha256, asked, self._clock.now())
         await self._fleet.publish_roster()
         return JoinAnswer(
             certificate_pem=self._ring.current.authority.issue(asked.name, key, self._moment()),
@@ -129,9 +124,9 @@ class Joining(Resource):
             raise UntrustedError("a renewal of another fleet")
         key = key_of_request(asked.csr_pem)
         if asked.message_key != self._fleet.roster.key_of(asked.node):
+            call.detail = f"message key is {asked.message_key.keyid[:16]} now"
             await self._nodes.set_key(asked.node, asked.message_key)
             await self._fleet.publish_roster()
-            call.detail = f"message key is {asked.message_key.keyid[:16]} now"
         return JoinAnswer(
             certificate_pem=self._ring.current.authority.issue(asked.node, key, self._moment()),
             roster=self._fleet.roster_raw,
@@ -140,10 +135,7 @@ class Joining(Resource):
     async def revoke(self, call: Call) -> Revoked:
         name = call.parameters["name"]
         call.detail = call.wire(Revocation).reason
-        first = await self._nodes.revoke(name)
-        if first:
-            await self._fleet.publish_roster()
-        return Revoked(name=name, epoch=self._fleet.roster.epoch, again=not first)
+        return await self._fleet.revoke(name)
 
     def _moment(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC)
@@ -158,6 +150,7 @@ class Joining(Resource):
             body=TokenRequest,
             answer=TokenAnswer,
             success=(201,),
+            secret=True,
             refusals=(404, 409),
         ),
         Route(

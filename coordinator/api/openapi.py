@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic.json_schema import models_json_schema
 
+from coordinator.api import idempotency, versions
 from coordinator.api.access import LEAST_ROLE, Allows
-from coordinator.api.routes import Media, Number, Resource, Route
+from coordinator.api.routes import READING, Media, Number, Resource, Route, Word
 from shared.wire import Wire
 
 PROBLEM = "application/problem+json"
@@ -43,7 +44,11 @@ def describe(resources: Iterable[type[Resource]], version: str) -> Json:
             "version": version,
             "description": "Errors are problem documents (RFC 9457). Unknown fields are ignored. "
             "`Rollcall-Protocol: MIN-MAX` goes with every answer; who sends one that does not "
-            "overlap gets 409 with the code `protocol`.",
+            "overlap gets 409 with the code `protocol`. A change may carry an `Idempotency-Key`; an "
+            "answer that is given again has `Idempotency-Replayed: true`. What has an `ETag` may be "
+            "changed with `If-Match`, which is asked for nowhere (no 428): somebody else's change in between "
+            "is then a 412. Bodies have no content coding (415). A path that is not listed is a 404, a method "
+            "that is not a 405 with `Allow`, both with the code `http`; a 500 says nothing but that the log does.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -82,6 +87,7 @@ def _operation(route: Route, refs: Refs) -> Json:
     parameters = [
         *(_path_parameter(name, pattern) for name, pattern in route.parameters.items()),
         *(_query_parameter(each) for each in route.query),
+        *_header_parameters(route),
     ]
     if parameters:
         operation["parameters"] = parameters
@@ -120,6 +126,8 @@ def _responses(route: Route, refs: Refs) -> Json:
         answers[str(status)] = {"description": HTTPStatus(status).phrase}
         if route.answer is not None:
             answers[str(status)]["content"] = _content(route.answer, "serialization", refs)
+        if route.etag is not None:
+            answers[str(status)]["headers"] = {"ETag": {"schema": {"type": "string"}}}
     for status in sorted(_refusals(route)):
         answers[str(status)] = {
             "description": HTTPStatus(status).phrase,
@@ -133,13 +141,17 @@ def _responses(route: Route, refs: Refs) -> Json:
 
 
 def _refusals(route: Route) -> set[int]:
-    found = set(route.refusals)
+    found = {409, 415, *route.refusals}
     if route.allows is not Allows.ANYONE:
         found |= {401, 403, 429}
     if route.parameters or route.query:
         found |= {400}
+    if route.takes_key:
+        found |= {400, 409, 422}
+    if route.etag is not None and route.method not in READING:
+        found |= {400, 412}
     if route.body is not None:
-        found |= {400, 413}
+        found |= {400, 408, 413}
     return found
 
 
@@ -158,15 +170,34 @@ def _path_parameter(name: str, pattern: str) -> Json:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _query_parameter(number: Number) -> Json:
-    return {
-        "name": number.name,
-        "in": "query",
-        "description": number.summary,
-        "schema": {
+def _query_parameter(each: Number | Word) -> Json:
+    schema: Json = (
+        {"type": "string", "pattern": f"^{each.pattern}$"}
+        if isinstance(each, Word)
+        else {
             "type": "integer",
-            "minimum": number.lowest,
-            "maximum": number.highest,
-            "default": number.default,
-        },
-    }
+            "minimum": each.lowest,
+            "maximum": each.highest,
+            "default": each.default,
+        }
+    )
+    return {"name": each.name, "in": "query", "description": each.summary, "schema": schema}
+
+
+def _header_parameters(route: Route) -> list[Json]:
+    found = []
+    if route.takes_key:
+        said = (
+            "Names this change. The first answer is kept for a day and given again to the same request; "
+            "another request under the same key is a 422, one at the same time waits or is a 409."
+        )
+        schema = {"type": "string", "pattern": f"^{idempotency.KEY}$"}
+        found.append(_header_parameter(idempotency.HEADER, said, schema))
+    if route.etag is not None and route.method not in READING:
+        said = "The ETag that the caller has seen: with any other version there, nothing changes (412)."
+        found.append(_header_parameter(versions.HEADER, said, {"type": "string"}))
+    return found
+
+
+def _header_parameter(name: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": "header", "description": description, "schema": schema}

@@ -13,7 +13,12 @@ from coordinator.operators import (
     make_token,
 )
 from coordinator.store.operators import Operators
+from coordinator.store.settling import answered_by
 from shared.clock import Clock
+
+
+def _revoked(call: Call, token: OperatorToken) -> None:
+    call.subject = token.who
 
 
 class OperatorsApi(Resource):
@@ -32,16 +37,18 @@ class OperatorsApi(Resource):
             created_by=call.caller.who,
             expires=now + asked.ttl_s,
         )
-        await self._operators.add(token, parsed.sha256)
         call.subject, call.detail = token.who, token.role.value
-        return NewOperatorToken(**token.model_dump(), token=text)
+        answer = NewOperatorToken(**token.model_dump(), token=text)
+        answered_by(answer)
+        await self._operators.add(token, parsed.sha256)
+        return answer
 
     async def listing(self, _: Call) -> OperatorTokenList:
         return OperatorTokenList(tokens=await self._operators.all())
 
     async def revoke(self, call: Call) -> OperatorToken:
         token = await self._operators.revoke(call.parameters["id"], self._clock.now())
-        call.subject = token.who
+        _revoked(call, token)
         return token
 
     routes = (
@@ -54,6 +61,7 @@ class OperatorsApi(Resource):
             body=OperatorTokenRequest,
             answer=NewOperatorToken,
             success=(201,),
+            secret=True,
         ),
         Route(
             "GET",
@@ -72,5 +80,6 @@ class OperatorsApi(Resource):
             parameters={"id": SHORT_ID},
             answer=OperatorToken,
             refusals=(404, 409),
+            about=_revoked,
         ),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from coordinator.audit import Entry
-from coordinator.store.audit import AuditLog
+from coordinator.store.audit import AuditLog, append_row
 from shared.clock import Clock
 
 REFUSALS_KEPT = 30
@@ -35,6 +37,11 @@ class Recorder:
         await self.settle()
         if entry.status < 400 or self._has_room(entry):
             await self._log.append(entry, self._clock.now())
+
+    async def record_in(self, db: AsyncConnection, entry: Entry) -> None:
+        """As part of this transaction."""
+        if entry.status < 400 or self._has_room(entry):
+            await append_row(db, entry, self._clock.now())
 
     async def settle(self, *, all_windows: bool = False) -> None:
         """Write the summaries of the windows that are over, or of all."""

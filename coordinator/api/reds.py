@@ -10,6 +10,7 @@ from coordinator.fleet import FleetState
 from coordinator.notifier import Notifier
 from coordinator.reds import Reds
 from coordinator.repository import Repository
+from coordinator.store.settling import answered_by
 from shared.errors import BadInputError, NotFoundError
 from shared.operatorclear import MAX_CLEAR_BYTES, identity, open_clear
 from shared.rollout import RedView
@@ -80,9 +81,11 @@ class RedsApi(Resource):
                 f"this clear is about another red than {clear.ref} as it is here",
                 remedy="draft it anew: rollcall red clear KEY",
             )
+        answer = Cleared(key=clear.ref, reason=clear.reason)
+        answered_by(answer)
         await self._reds.keep(clear, call.raw.decode())
         self._notifier.notify()
-        return Cleared(key=clear.ref, reason=clear.reason)
+        return answer
 
     routes = (
         Route("GET", "/v1/reds", listing, Allows.VIEWER, "All reds.", answer=RedList),

@@ -54,14 +54,15 @@ class ReleasesApi(Resource):
         )
 
     async def put_blob(self, call: Call) -> web.Response:
-        await self._blobs.put(call.parameters["sha256"], call.raw)
         call.detail = f"{len(call.raw)} bytes"
+        await self._blobs.put(call.parameters["sha256"], call.raw)
         return web.Response(status=204)
 
     async def get_blob(self, call: Call) -> web.StreamResponse:
         """In pieces: a whole artifact in one write would be buffered whole under TLS."""
         path = await asyncio.to_thread(self._blobs.path, call.parameters["sha256"])
-        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+        opened = await asyncio.to_thread(path.open, "rb")
+        return web.Response(body=opened, content_type="application/octet-stream")
 
     routes = (
         Route(

@@ -112,7 +112,7 @@ class TrustApi(Resource):
             "/tuf/targets/{name}",
             target,
             Allows.MEMBER,
-            "A release by `<sha256>.<name>.release.json`.",
+            "A release or a capability: `<sha256>.<name>.release.json`, `<sha256>.<name>-<version>.capability.json`.",
             parameters={"name": r"[0-9a-f]{64}\.[0-9A-Za-z][0-9A-Za-z.+-]{0,80}"},
             answer=BINARY,
             refusals=(404,),

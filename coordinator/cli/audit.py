@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from coordinator.audit import AuditPage, Chain
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
+from coordinator.saying import moment
 from shared.errors import BadInputError, UsageError
 from shared.terminal import print_json, print_table, say
 
@@ -44,7 +44,7 @@ def list_rows(
     rows = [
         [
             str(row.id),
-            time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.at)),
+            moment(row.at),
             row.who,
             row.role,
             row.address,
@@ -55,7 +55,7 @@ def list_rows(
         ]
         for row in page.rows
     ]
-    columns = ["ID", "AT (UTC)", "WHO", "ROLE", "FROM", "STATUS", "ACTION", "SUBJECT", "DETAIL"]
+    columns = ["ID", "AT", "WHO", "ROLE", "FROM", "STATUS", "ACTION", "SUBJECT", "DETAIL"]
     print_table(columns, rows, empty="nothing has been changed yet")
 
 

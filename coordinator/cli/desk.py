@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from pydantic import Field
 
-from coordinator.ceremony import Bundle, Published
+from coordinator.bundle import Bundle, Published
 from coordinator.cli.client import Client
 from coordinator.cli.shown import describe
 from shared.canonical import parse_json

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from coordinator.ceremony import Bundle, Change, begin, change
+from coordinator.bundle import Bundle
+from coordinator.ceremony import Change, begin, change
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
 from coordinator.cli.desk import (
     DEFAULT_KEYS,

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
+from coordinator.cli.given import seconds
 from coordinator.operators import NewOperatorToken, OperatorRole, OperatorToken, OperatorTokenList
+from coordinator.saying import moment
 from shared.durable import write_durable
-from shared.durations import parse_duration
 from shared.errors import ConflictError, UsageError
 from shared.terminal import print_json, print_table, say
 
@@ -40,13 +41,9 @@ def create_token(
     as_json: JsonOption = False,
 ) -> None:
     """Make a token. It is shown this once; the coordinator keeps only its hash."""
-    try:
-        seconds = parse_duration(ttl)
-    except ValueError as error:
-        raise UsageError(f"--ttl: {error}") from error
     client = Client(config)
     files = None if write_config is None else ConfigFiles(write_config)
-    asked = {"name": name, "role": role, "ttl_s": seconds}
+    asked = {"name": name, "role": role, "ttl_s": seconds("--ttl", ttl)}
     made = NewOperatorToken.from_value(client.post("/v1/operator-tokens", asked))
     if files is not None:
         files.write(client, made.token)
@@ -71,7 +68,7 @@ def list_tokens(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fal
             token.role,
             _state(token, time.time()),
             token.created_by,
-            _moment(token.last_used),
+            "never" if token.last_used is None else moment(token.last_used),
         ]
         for token in listed.tokens
     ]
@@ -127,11 +124,7 @@ class ConfigFiles:
 
 def _state(token: OperatorToken, now: float) -> str:
     if token.revoked is not None:
-        return f"revoked {_moment(token.revoked)}"
+        return f"revoked {moment(token.revoked)}"
     if token.is_expired(now):
-        return f"expired {_moment(token.expires)}"
-    return "valid" if token.expires is None else f"until {_moment(token.expires)}"
-
-
-def _moment(at: float | None) -> str:
-    return "never" if at is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+        return f"expired {moment(token.expires)}"
+    return "valid" if token.expires is None else f"until {moment(token.expires)}"

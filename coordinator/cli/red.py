@@ -21,6 +21,7 @@ from coordinator.cli.desk import (
     PassphraseOption,
     YesOption,
 )
+from coordinator.saying import moment
 from shared.canonical import parse_json
 from shared.durable import write_durable
 from shared.errors import BadInputError, UntrustedError, UsageError
@@ -73,7 +74,7 @@ def list_reds(
             red.key,
             red.kind,
             "open" if red.open else f"over ({red.ended_by})",
-            time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(red.issued)),
+            moment(red.issued),
             str(len(red.acked_by)),
             red.reason,
         ]
@@ -217,7 +218,7 @@ def _describe(red: str) -> list[str]:
     body = message.payload.body
     if not isinstance(body, Red):
         raise BadInputError("this is no red")
-    issued = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(message.payload.issued))
+    issued = moment(message.payload.issued)
     return [
         f"red {message.key} of {message.payload.origin}, {body.kind}, since {issued}",
         f"  says {body.reason}",

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from coordinator.ceremony import Bundle, add_release, check_name_free, withdraw
+from coordinator.bundle import Bundle
+from coordinator.ceremony import add_release, check_name_free, withdraw
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
 from coordinator.cli.desk import (
     DEFAULT_KEYS,
@@ -25,6 +26,7 @@ from coordinator.cli.desk import (
     sign_and_tell,
 )
 from coordinator.freeze import Frozen
+from coordinator.saying import day
 from shared.canonical import parse_json, sha256_hex
 from shared.errors import ConflictError, NotFoundError, UsageError
 from shared.http import RefusedError
@@ -40,6 +42,7 @@ PublishOption = Annotated[
     bool, typer.Option("--publish", help="Sign and publish at once, where one signature is enough.")
 ]
 PUBLISH_TRIES = 5
+SHORTEST_ID = 8
 
 
 @app.command()
@@ -200,7 +203,8 @@ def publish_release(
         print_json(state)
     else:
         withdrawn = [f"{name_of(path)} withdrawn" for path in loaded.withdrawn]
-        names = ", ".join([*(each.name for each in loaded.manifests()), *withdrawn])
+        capabilities = [each.label for each in loaded.capabilities()]
+        names = ", ".join([*(each.name for each in loaded.manifests()), *capabilities, *withdrawn])
         say(f"{names or 'published'}: root {state['root']}, targets {state['targets']}")
 
 
@@ -230,6 +234,31 @@ def withdraw_release(
         print_json({"withdrawn": release, "missing": missing, "bundle": str(folder_out)})
 
 
+@app.command()
+def unblock(
+    release: Annotated[str, typer.Argument(help="The release's name or id.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the audit log.")] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a release that was rolled back too often be rolled out again. Each node's own blocklist stays."""
+    client = Client(config)
+    known = {each["name"]: each["id"] for each in client.get("/v1/releases")["releases"]}
+    found = {id_ for name, id_ in known.items() if name == release or _begins(id_, release)}
+    if len(found) != 1:
+        raise NotFoundError(f"no release {release!r}", remedy=f"there are: {', '.join(known)}")
+    answer = client.post(f"/v1/releases/{found.pop()}/unblock", {"reason": reason})
+    if as_json:
+        print_json(answer)
+        return
+    count = answer["forgotten"]
+    say(f"{count} rollback{'' if count == 1 else 's'} of {release} forgotten")
+
+
+def _begins(id_: str, text: str) -> bool:
+    return len(text) >= SHORTEST_ID and id_.startswith(text)
+
+
 @app.command("list")
 def list_releases(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Every release that can be a target."""
@@ -244,7 +273,7 @@ def list_releases(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = F
             each["openclaw"],
             ", ".join(f"{n}@{v}" for n, v in each["plugins"].items()) or "-",
             "-" if each["floor"] is None else each["floor"]["name"],
-            time.strftime("%Y-%m-%d", time.gmtime(each["expires"])),
+            day(each["expires"]),
         ]
         for each in answer["releases"]
     ]

@@ -36,6 +36,10 @@ def serve(
         str | None, typer.Option(help="What nodes dial, when it is not the listener's address.")
     ] = None,
     name: Annotated[str, typer.Option(help="The fleet's name, at the first start.")] = "fleet",
+    connections: Annotated[
+        int,
+        typer.Option(min=16, max=100_000, help="How many it holds at once; a node needs two."),
+    ] = 12_000,
     as_json: Annotated[bool, typer.Option("--json", help="Announce readiness as JSON.")] = False,
 ) -> None:
     """Serve until stopped. The first start makes the coordinator's keys and an admin's token; operators
@@ -51,7 +55,7 @@ def serve(
     if url is not None and not url.startswith("https://"):
         raise UsageError(f"--url {url!r} does not begin with https://")
     paths = HomePaths(home)
-    settings = Settings(paths, name, host.strip("[]"), int(port), url)
+    settings = Settings(paths, name, host.strip("[]"), int(port), url, connections=connections)
     logs.configure(home / "logs" / "coordinator.log")
 
     def ready(address: str) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from tuf.api.metadata import Root
 
-from coordinator.ceremony import Bundle, Published
+from coordinator.bundle import Bundle, Published
+from coordinator.saying import day
+from shared.capability import CapabilityManifest
 from shared.fleet import FleetDocument
 from shared.keys import OperatorKeys
-from shared.metadata import FLEET, name_of, online_key, operators_of
+from shared.metadata import FLEET, capability_path, name_of, online_key, operators_of
 from shared.release import ReleaseManifest
 
 ALWAYS = ("openclaw", "plugins", "lock_sha256")
@@ -69,6 +70,9 @@ def _entry(verb: str, path: str, bundle: Bundle) -> list[str]:
     for manifest in bundle.manifests():
         if manifest.name == name_of(path):
             return [f"  {verb} release {manifest.name}", *_release(manifest)]
+    for capability in bundle.capabilities():
+        if capability_path(capability.name, capability.version) == path:
+            return [f"  {verb} {capability.kind} {capability.label}", *_capability(capability)]
     return [f"  {verb} {name_of(path)}, which is not in this bundle"]
 
 
@@ -81,8 +85,18 @@ def _witnesses(bundle: Bundle) -> str:
 def _release(manifest: ReleaseManifest) -> list[str]:
     value = manifest.model_dump(mode="json")
     shown = [*ALWAYS, *(name for name in SOMETIMES if value[name])]
-    ends = time.strftime("%Y-%m-%d", time.gmtime(manifest.expires))
+    ends = day(manifest.expires)
     return [*(f"    {name}: {_text(value[name])}" for name in shown), f"    until: {ends}"]
+
+
+def _capability(manifest: CapabilityManifest) -> list[str]:
+    """Everything: what a node does with it, and as whose bytes."""
+    value = manifest.model_dump(
+        mode="json", exclude={"name", "version", "kind", "created", "expires"}
+    )
+    ends = day(manifest.expires)
+    shown = [f"    {name}: {_text(each)}" for name, each in value.items() if each]
+    return [*shown, f"    until: {ends}"]
 
 
 def _text(value: Any) -> str:

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.client import DEFAULT_CONFIG, Client, ConfigOption, JsonOption
-from coordinator.cli.rollout import describe_plan
-from shared.durations import parse_duration
-from shared.errors import UsageError
-from shared.rollout import Rollout, Strategy
+from coordinator.cli.given import seconds_or_none
+from coordinator.cli.planview import describe_begun
+from shared.fleetsettings import Strategy
+from shared.rollout import Rollout
 from shared.terminal import print_json, say
 
 app = typer.Typer(help="Which release the fleet should run.", no_args_is_help=True)
@@ -25,25 +25,37 @@ def group() -> None:
 @app.command("set")
 def set_target(
     release: Annotated[str, typer.Argument(help="A release's name or id.")],
-    strategy: Annotated[
-        Strategy, typer.Option(help="In which order nodes move.")
-    ] = Strategy.CANARY,
-    soak: Annotated[str, typer.Option(help="How long each node is watched: 45s, 5m, 2h.")] = "30m",
+    strategy: Annotated[Strategy | None, typer.Option(help="In which order nodes move.")] = None,
+    soak: Annotated[
+        str | None, typer.Option(help="How long each node is watched: 45s, 5m, 2h.")
+    ] = None,
+    stop_the_world: Annotated[
+        bool,
+        typer.Option(
+            "--stop-the-world",
+            help="For versions that may not live side by side: all at once, nothing serves meanwhile.",
+        ),
+    ] = False,
+    yes_really: Annotated[
+        bool, typer.Option("--yes-really", help="Watch canaries for less than 30 minutes.")
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, begin nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Begin a rollout: the pending flag goes to the first wave, then on as each wave proves itself."""
-    try:
-        seconds = parse_duration(soak)
-    except ValueError as error:
-        raise UsageError(f"--soak: {error}") from error
+    """Plan a rollout and begin it in one: `rollcall rollout plan` and `start` have more to say.
+
+    What is not said comes from the fleet's settings. The pending flag goes to the first wave, then on as each wave
+    proves itself.
+    """
     body = {
         "release": release,
         "strategy": strategy,
-        "soak_s": seconds,
+        "soak_s": seconds_or_none("--soak", soak),
+        "stop_the_world": stop_the_world,
+        "yes_really": yes_really,
         "set_by": getpass.getuser(),
         "dry_run": dry_run,
     }
@@ -52,5 +64,5 @@ def set_target(
         print_json(rollout.model_dump(mode="json"))
         return
     say("the plan, not begun:" if dry_run else f"rollout {rollout.id} begins")
-    for line in describe_plan(rollout):
+    for line in describe_begun(rollout):
         say(f"  {line}")

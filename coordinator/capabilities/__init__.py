@@ -1,0 +1,1 @@
+"""Publishing capabilities to nodes and taking them back, gate by gate."""
