@@ -5,8 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from scripts.benchmarks import broadcast, detect, footprint, outage, readiness, rollout, verify
-from scripts.benchmarks.frame import Bench, Options, publish, repeat, summarise
+from scripts.benchmarks import (
+    broadcast,
+    detect,
+    footprint,
+    outage,
+    page,
+    readiness,
+    rollout,
+    sync,
+    verify,
+)
+from scripts.benchmarks.frame import Bench, Options, publish, summarise
 from shared.errors import RollcallError
 from shared.terminal import EXIT_INTERRUPTED, say
 
@@ -15,8 +25,10 @@ BENCHMARKS: dict[str, Bench] = {
     "detect": detect.run,
     "footprint": footprint.run,
     "outage": outage.run,
+    "page": page.run,
     "readiness": readiness.run,
-    "rollout": repeat(rollout.run_round),
+    "rollout": rollout.run,
+    "sync": sync.run,
     "verify": verify.run,
 }
 
@@ -37,6 +49,13 @@ def main() -> int:
     parser.add_argument(
         "--alarms", type=int, default=100, help="broadcast only: how many in each case, 1 to 10000"
     )
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        choices=rollout.SIZES,
+        default=0,
+        help="rollout only: this many (default: each of them)",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not 1 <= options.rounds <= 100:
@@ -45,7 +64,7 @@ def main() -> int:
         parser.error("--seconds is between 5 and 3600")
     if not 1 <= options.alarms <= 10_000:
         parser.error("--alarms is between 1 and 10000")
-    wanted = Options(options.rounds, options.pair, options.seconds, options.alarms)
+    wanted = Options(options.rounds, options.pair, options.seconds, options.alarms, options.nodes)
     try:
         samples = asyncio.run(BENCHMARKS[options.name](wanted))
     except RollcallError as error:

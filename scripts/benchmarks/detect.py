@@ -28,7 +28,7 @@ from scripts.lab.homes import make_homes
 from scripts.lab.network import Network, can_make_networks
 from scripts.lab.process import NodeProcess
 from scripts.lab.serf import SerfAgent
-from shared.ports import free_port
+from scripts.minifleet.ports import free_port
 from shared.terminal import say
 
 SIZES = (3, 10)

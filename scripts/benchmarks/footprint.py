@@ -34,9 +34,9 @@ from agent.readiness.footprint import pss_of
 from scripts.benchmarks.frame import Bench, Options, Sample, repeat
 from scripts.debian import need
 from scripts.minifleet.fleet import STANDIN, MiniFleet, Node
+from scripts.minifleet.ports import free_port
 from scripts.minifleet.workspace import Workspace
 from shared.errors import RollcallError
-from shared.ports import free_port
 from shared.terminal import say
 
 FIGURES = ("cpu_vs_serf", "memory_vs_floor", "memory_vs_serf", "memory_vs_node_exporter")

@@ -28,12 +28,13 @@ class Sample:
 @dataclass(frozen=True)
 class Options:
     """Of one run. `pair` is what `outage` moves between, `seconds` how long `footprint` looks, `alarms` how many
-    `broadcast` sends in each case."""
+    `broadcast` sends in each case, `nodes` how many `rollout` moves: 0 for each of its sizes."""
 
     rounds: int
     pair: str = "all"
     seconds: float = 120
     alarms: int = 100
+    nodes: int = 0
 
 
 Bench = Callable[[Options], Coroutine[Any, Any, list[Sample]]]

@@ -1,126 +1,94 @@
-"""Orchestration time of three nodes beyond the work itself, beside Ansible with `serial: 1`.
+"""What it takes to move N nodes one after the other, beyond the work itself; beside Ansible with `serial: 1`.
 
-Both move three gateways of the stand-in from 2026.7.35 to 2026.9.6, one at a time, without a soak.
-From each total the same work is taken out: installs and gateway starts. What stays is the price of
-being orchestrated: for ours it includes verifying every file, proving, and the peers' attestations.
+- `overhead_n3_vs_ansible`, `overhead_n10_vs_ansible`: N real agents with gateways of the stand-in, from one version to
+  the next, without a soak. Each round goes on to one more version: the first changes the schema of the state.
+- `overhead_n100_vs_ansible`: a real coordinator, and 100 nodes that say and sign what agents do over mutual TLS and do
+  nothing (players.py). Three of them are the witnesses. Beside as many tasks as above that run /bin/true.
+
+Seconds in all, not for each node. Neither side's program counts before it begins: ours lasts from the moment that the
+coordinator has stored the rollout until it has stored its end, of Ansible's what `--list-tasks` takes is taken out.
+
+Both do the same steps on one node after the other, and what the steps themselves take, as each side has timed it, is
+taken out on both:
+- making ready while the old gateway serves: npm ci, `npm ls`, `--version`, and a rehearsal on a copy of the state with
+  migration, Doctor and a start. Ours the phases `staged` and `verified`, which also read every file, none of it before
+  a node's turn. The trees are shared: the first node installs for all, on either side;
+- the outage: stop, a copy of the state, migration, start, until the gateway is ready. Ours the phases `snapshotted`,
+  `migrated` and `restarted`;
+- the proof: Doctor once more, and three looks, LOOK_S apart. Ours the phase `proven`.
+Of Ansible every command's own time is taken out, of ours these phases alone. So ours has in it: the flag and its claim
+with all checks, evidence and bookmark, the drain, the switch, each peer's look and its signature, the last known good,
+the journal between phases, the report, and the gates before the next node. No peer looks at Ansible's hosts. At 100
+nodes nothing is done, so nothing of ours is taken out.
+
+Ansible is tuned: a local connection, pipelining, no facts, a named interpreter. Of its 100 hosts SAMPLE are played;
+`serial: 1` makes each of them as long as any other.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
-from pathlib import Path
-
-from scripts.benchmarks.frame import Sample
+from scripts.benchmarks.frame import Options, Sample
+from scripts.benchmarks.moving import Moved, our_fleet
+from scripts.benchmarks.playing import playing
+from scripts.benchmarks.serial import ansible, play_nothing
 from scripts.debian import need
-from scripts.minifleet.fleet import STANDIN, MiniFleet
-from scripts.minifleet.packages import pack_standin
-from scripts.minifleet.report import overhead
-from scripts.minifleet.workspace import Workspace
-from shared.command import run_command
-from shared.errors import RollcallError
-from shared.npm import NodeTools
-from shared.ports import free_port
 from shared.terminal import say
 
-FIGURES = ("overhead_n3_vs_ansible",)
-OLD, NEW = "2026.7.35", "2026.9.6"
-PLAYBOOK = Path(__file__).with_name("rollout.yml")
-TIMED = Path(__file__).with_name("timed.py")
-LIMIT_S = 600.0
+SIZES = (3, 10, 100)
+SIMULATED = 100
+"""From so many nodes on they are played."""
+OLD = "2026.7.35"
+FIRST = 6
+"""The patch level of the first version that they move to: one more each round."""
+SAMPLE = 5
 
 
-async def run_round() -> list[Sample]:
+def versions(rounds: int) -> list[str]:
+    return [f"2026.9.{FIRST + number}" for number in range(rounds)]
+
+
+async def run(options: Options) -> list[Sample]:
     need("ansible-playbook", "ansible-core")
-    fleet = MiniFleet(Workspace(), STANDIN, standin=True, mdns=False)
-    try:
-        ours = await _ours(fleet)
-        say(f"  ours {ours:.2f} s")
-        rival = await _ansible(fleet)
-        say(f"  ansible {rival:.2f} s")
-    finally:
-        await fleet.close()
-    return [Sample("overhead_n3_vs_ansible", ours, rival, "s")]
+    samples: list[Sample] = []
+    for size in [options.nodes] if options.nodes else SIZES:
+        sides = simulated if size >= SIMULATED else real
+        samples += await sides(size, versions(options.rounds))
+    return samples
 
 
-async def _ours(fleet: MiniFleet) -> float:
-    await fleet.open()
-    await fleet.install(OLD)
-    new = await fleet.freeze(NEW)
-    view = await fleet.until_ended(await fleet.set_target(new, strategy="rolling", soak_s=0))
-    seconds = overhead(view.rollout, view.nodes)
-    if view.rollout is None or view.rollout.state != "succeeded" or seconds is None:
-        raise RollcallError("our rollout did not succeed")
-    return seconds
+async def real(size: int, wanted: list[str]) -> list[Sample]:
+    """All rounds of ours, then all of the rival's: neither shares the host with the other's idle daemons."""
+    say(f"{size} nodes: a fleet is made, which runs {OLD}")
+    async with our_fleet(size, OLD) as fleet:
+        ours = [_told("ours", await fleet.move(version)) for version in wanted]
+    say(f"{size} nodes: hosts for Ansible are made")
+    async with ansible(size, [OLD, *wanted]) as hosts:
+        theirs = [_told("ansible", await hosts.move(version)) for version in wanted]
+    return paired(size, ours, theirs)
 
 
-async def _ansible(fleet: MiniFleet) -> float:
-    """The playbook's total, less what `timed.py` wrote down for installs and starts."""
-    root = fleet.root / "ansible"
-    root.mkdir()
-    await _prepare(fleet, root)
-    env = {
-        **os.environ,
-        "ANSIBLE_LOCAL_TEMP": str(root / "tmp"),
-        "ANSIBLE_REMOTE_TEMP": str(root / "tmp"),
-        "ANSIBLE_PIPELINING": "1",
-        "ANSIBLE_GATHERING": "explicit",
-        "ANSIBLE_NOCOLOR": "1",
-    }
-    began = time.monotonic()
-    done = await run_command(
-        ["ansible-playbook", "-i", str(root / "hosts"), str(PLAYBOOK)],
-        env=env,
-        timeout_s=LIMIT_S,
-        cwd=root,
-    )
-    total = time.monotonic() - began
-    if done.code != 0:
-        raise RollcallError(f"ansible-playbook failed: {done.stdout.decode()[-600:]}")
-    work = sum(float(line) for line in (root / "timed.log").read_text().split())
-    return max(0.0, total - work)
+async def simulated(size: int, wanted: list[str], sample: int = SAMPLE) -> list[Sample]:
+    say(f"{size} simulated nodes join")
+    async with playing(size, wanted) as stand:
+        ours = [_told("ours", await stand.move(version)) for version in wanted]
+    theirs = [_told("ansible", await play_nothing(size, sample)) for _ in wanted]
+    return paired(size, ours, theirs)
 
 
-async def _prepare(fleet: MiniFleet, root: Path) -> None:
-    """Three hosts with the old tree installed and its gateway up, outside the measured time."""
-    for version in (OLD, NEW):
-        tree = root / version
-        tree.mkdir()
-        tarball = fleet.packages / f"openclaw-{version}.tgz"
-        if not tarball.exists():
-            tarball = await pack_standin(fleet.npm, version, root)
-        wanted = {"private": True, "dependencies": {"openclaw": f"file:{tarball}"}}
-        (tree / "package.json").write_text(json.dumps(wanted))
-        await fleet.npm.lock(tree)
-    await fleet.npm.install_locked(root / OLD)
-    tools: NodeTools = fleet.tools
-    lines = ["[nodes]"]
-    for number in range(3):
-        home, port = root / f"n{number}", free_port()
-        (home / ".openclaw").mkdir(parents=True)
-        gateway = {"mode": "local", "port": port, "auth": {"mode": "token", "token": "t" * 32}}
-        (home / ".openclaw" / "openclaw.json").write_text(json.dumps({"gateway": gateway}))
-        (home / "current").symlink_to(root / OLD)
-        await _start(fleet, root, home, port)
-        lines.append(f"n{number} home={home} port={port}")
-    lines += [
-        "[nodes:vars]",
-        "ansible_connection=local",
-        f"ansible_python_interpreter={sys.executable}",
-        f"root={root}",
-        f"new={root / NEW}",
-        f"node={tools.node}",
-        f"npm={tools.npm_cli}",
-        f"timed={TIMED}",
+def _told(side: str, moved: Moved) -> Moved:
+    say(f"  {side}: {moved.overhead_s:.2f} s beyond the work ({moved.total_s:.2f} s in all)")
+    return moved
+
+
+def paired(size: int, ours: list[Moved], theirs: list[Moved]) -> list[Sample]:
+    """A sample a round."""
+    return [
+        Sample(
+            f"overhead_n{size}_vs_ansible",
+            mine.overhead_s,
+            rival.overhead_s,
+            "s",
+            {"ours": mine.document(), "ansible": rival.document()},
+        )
+        for mine, rival in zip(ours, theirs, strict=True)
     ]
-    (root / "hosts").write_text("\n".join(lines) + "\n")
-
-
-async def _start(fleet: MiniFleet, root: Path, home: Path, port: int) -> None:
-    env = {**fleet.workspace.environment(), "HOME": str(home)}
-    argv = [sys.executable, str(TIMED), "start", str(root / "setup.log"), str(fleet.tools.node)]
-    done = await run_command([*argv, str(home), str(port)], env=env, timeout_s=60)
-    if done.code != 0:
-        raise RollcallError(f"a gateway did not start: {done.last_line()}")

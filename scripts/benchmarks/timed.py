@@ -1,10 +1,13 @@
-"""Helper of the rival's playbook: `run LOG argv…` times a command, `start LOG NODE HOME PORT` starts a
-gateway and waits until it is ready, `stop HOME` ends it. Standard library only."""
+"""Helper of the rival's playbook. Standard library only.
+
+`start NODE TREE HOME PORT` starts a gateway and waits until it is ready; `stop HOME` ends it; `try NODE HOME TREE` does
+both on a spare port; `look PORT APART` finds one ready three times, so many seconds apart."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,23 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 PATIENCE_S = 30.0
+POLL_S = 0.02
+LOOKS = 3
 
 
-def write(log: str, seconds: float) -> None:
-    with Path(log).open("a") as file:
-        file.write(f"{seconds:.4f}\n")
-
-
-def run(log: str, *argv: str) -> int:
+def start(node: str, tree: str, home: str, port: str) -> int:
     began = time.monotonic()
-    code = subprocess.run(argv, check=False).returncode
-    write(log, time.monotonic() - began)
-    return code
-
-
-def start(log: str, node: str, home: str, port: str) -> int:
-    began = time.monotonic()
-    entry = f"{home}/current/node_modules/.bin/openclaw"
+    entry = f"{tree}/node_modules/.bin/openclaw"
     child = subprocess.Popen(
         [node, entry, "gateway", "--port", port],
         env={**os.environ, "HOME": home},
@@ -44,8 +37,21 @@ def start(log: str, node: str, home: str, port: str) -> int:
     while not ready(port):
         if child.poll() is not None or time.monotonic() - began > PATIENCE_S:
             return 1
-        time.sleep(0.02)
-    write(log, time.monotonic() - began)
+        time.sleep(POLL_S)
+    return 0
+
+
+def attempt(node: str, home: str, tree: str) -> int:
+    with socket.create_server(("127.0.0.1", 0)) as spare:
+        port = spare.getsockname()[1]
+    return start(node, tree, home, str(port)) or stop(home)
+
+
+def look(port: str, apart: str) -> int:
+    for number in range(LOOKS):
+        time.sleep(float(apart) if number else 0)
+        if not ready(port):
+            return 1
     return 0
 
 
@@ -65,11 +71,16 @@ def stop(home: str) -> int:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         if state == "Z":
             break
-        time.sleep(0.02)
+        time.sleep(POLL_S)
     return 0
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"run": run, "start": start, "stop": stop}
+COMMANDS: dict[str, Callable[..., int]] = {
+    "start": start,
+    "stop": stop,
+    "try": attempt,
+    "look": look,
+}
 
 if __name__ == "__main__":
     raise SystemExit(COMMANDS[sys.argv[1]](*sys.argv[2:]))

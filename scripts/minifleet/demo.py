@@ -8,14 +8,17 @@ import contextlib
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from coordinator.cli.client import load_client_config
 from scripts.minifleet.breakage import How, break_release
-from scripts.minifleet.fleet import REAL, STANDIN, MiniFleet, together
+from scripts.minifleet.fleet import BIN, REAL, STANDIN, MiniFleet, together
 from scripts.minifleet.multicast import multicast_works
 from scripts.minifleet.report import build_report, print_summary
 from scripts.minifleet.view import View
 from scripts.minifleet.workspace import Workspace
+from scripts.pagescripts import fetch
 from shared.errors import BadInputError, RollcallError
 from shared.rollout import FleetView
 from shared.roster import Role
@@ -72,6 +75,8 @@ class Demo:
     async def run(self) -> int:
         options = self._options
         mdns = not options.static and await multicast_works()
+        if options.keep:
+            await fetch()
         workspace = Workspace()
         fleet = MiniFleet(
             workspace, STANDIN if options.stand_in else REAL, standin=options.stand_in, mdns=mdns
@@ -164,11 +169,24 @@ class Demo:
         say(f"\nleft running; Ctrl-C ends it and removes {fleet.root}")
         say(f"  export ROLLCALL_CONFIG={fleet.config}")
         say("  rollcall node list; rollcall rollout status; rollcall release list")
+        for line in await asyncio.to_thread(page_words, fleet.config):
+            say(f"  {line}")
         for node in fleet.nodes:
             say(f"  {node.name:8} readiness http://127.0.0.1:{node.api_port}/v1/readiness")
             say(f"           rollcall-agent status --home {node.home}")
         say(f"  processes: {fleet.supervisor.pids()}")
         await asyncio.Event().wait()
+
+
+def page_words(config: Path) -> list[str]:
+    """Where the admin page is, and the two ways in."""
+    client = load_client_config(config)
+    return [
+        f"the page  {client.url}",
+        f"           opened and signed in by: {BIN / 'rollcall'} open --config {config}",
+        f"           or with the token in {client.token_file}",
+        "           your browser does not know this fleet's authority and warns: `open` says what to compare",
+    ]
 
 
 def _why(view: FleetView) -> str:

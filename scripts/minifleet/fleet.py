@@ -7,26 +7,30 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from agent.cli.parts import ask_agent
 from coordinator.cli.client import Client
 from scripts.minifleet.breakage import Breakage
 from scripts.minifleet.packages import pack_standin
+from scripts.minifleet.ports import free_port, free_ports
 from scripts.minifleet.supervisor import Supervisor
 from scripts.minifleet.workspace import Workspace
 from shared.command import run_command
 from shared.errors import CommandError, RollcallError
 from shared.mergepatch import merge_patch
 from shared.npm import Npm, find_tools
-from shared.ports import free_port
+from shared.ports import VARIABLE as PORTS
+from shared.report import NodeReport
 from shared.rollout import FleetView, RolloutState
 from shared.roster import Role
 
 BIN = Path(sys.executable).parent
-UP_S = 60.0
+UP_S = 120.0
+SPARE_PORTS = 8
 ROLES = (Role.CANARY, Role.STABLE, Role.WITNESS)
 
 
@@ -39,8 +43,11 @@ class Pace:
     queue_every_s: float
     doctor_timeout_s: float
     prove_timeout_s: float = 90.0
+    attest_timeout_s: float = 60.0
+    prove_interval_s: float = 0.5
     red_after_s: float = 8.0
     mismatch_after_s: float = 90.0
+    memory_growth: float = 3.0
     hurried: bool = True
     """Guards that need minutes by themselves judge within seconds, and none judges the host that this runs on."""
 
@@ -52,7 +59,14 @@ STANDIN = Pace(
     doctor_timeout_s=20,
     prove_timeout_s=20,
 )
-REAL = Pace(ready_timeout_s=90, memory_bytes=2 << 30, queue_every_s=60, doctor_timeout_s=120)
+REAL = Pace(
+    ready_timeout_s=90,
+    memory_bytes=2 << 30,
+    queue_every_s=60,
+    doctor_timeout_s=120,
+    memory_growth=6,
+)
+"""The guards do not wait until it has warmed up: just started, 2026.9.6 takes 900 MiB, and an idle 2026.7.35 270."""
 
 
 @dataclass
@@ -64,6 +78,8 @@ class Node:
     gateway_port: int
     api_port: int
     peer_port: int
+    spare_ports: list[int]
+    """For its rehearsals."""
     agent_check_port: int | None = None
     """Set before `open`, where a load balancer is to ask."""
     extra: str = ""
@@ -85,6 +101,7 @@ memory_bytes = {pace.memory_bytes}
 leak_warmup = "2s"
 leak_window = "10s"
 leak_horizon = "5s"
+memory_growth = {pace.memory_growth}
 memory_percent = 99
 disk_free = "1%"
 disk_latency_ms = 60000
@@ -100,6 +117,15 @@ async def together(*works: Coroutine[Any, Any, Any]) -> list[Any]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def named(roles: Sequence[Role]) -> list[tuple[str, Role]]:
+    """Each node is called after its role, and the second of a role `stable-2`."""
+    found: list[tuple[str, Role]] = []
+    for role in roles:
+        before = sum(other is role for _, other in found)
+        found.append((f"{role.value}-{before + 1}" if before else role.value, role))
+    return found
 
 
 class MiniFleet:
@@ -120,10 +146,11 @@ class MiniFleet:
         self.supervisor = supervisor or Supervisor()
         self.agent_env: dict[str, str] = {}
         """For the agents and their commands, besides what everybody gets."""
+        self.coordinator_env: dict[str, str] = {}
         self.tools = replace(find_tools(), cache=Path.home() / ".npm")
         self.npm = Npm(self.tools)
         self.config = self.root / "coordinator" / "operator.toml"
-        self.nodes = [self._node(role) for role in roles]
+        self.nodes = [self._node(name, role) for name, role in named(roles)]
         self.coordinator_port = free_port()
         self.packages = self.root / "packages"
         self.packages.mkdir()
@@ -131,16 +158,18 @@ class MiniFleet:
         self.answering = asyncio.Event()
         """Set once the coordinator takes requests."""
 
-    def _node(self, role: Role) -> Node:
-        base = self.root / role.value
+    def _node(self, name: str, role: Role) -> Node:
+        base = self.root / name
+        gateway, api, peer, *spare = free_ports(3 + SPARE_PORTS)
         return Node(
-            name=role.value,
+            name=name,
             role=role,
             home=base / "agent",
             gateway_home=base / "home",
-            gateway_port=free_port(),
-            api_port=free_port(),
-            peer_port=free_port(),
+            gateway_port=gateway,
+            api_port=api,
+            peer_port=peer,
+            spare_ports=spare,
         )
 
     def node(self, name: str) -> Node:
@@ -153,6 +182,12 @@ class MiniFleet:
     async def agent(self, node: Node, *words: str, timeout_s: float = 900) -> dict[str, Any]:
         raw = await self.rollcall_agent(node, *words, "--json", timeout_s=timeout_s)
         return dict(json.loads(raw))
+
+    async def status(self, node: Node) -> NodeReport:
+        """What `rollcall-agent status` is told, without a process for it: asked again and again, its start would be
+        most of the load. Raises RollcallError while the agent is down."""
+        answer = await asyncio.to_thread(ask_agent, node.home, "GET", "/v1/status", timeout_s=20)
+        return NodeReport.from_bytes(answer)
 
     async def rollcall_agent(self, node: Node, *words: str, timeout_s: float = 900) -> bytes:
         """A command that speaks no JSON."""
@@ -209,9 +244,8 @@ class MiniFleet:
             "--listen",
             f"127.0.0.1:{self.coordinator_port}",
         ]
-        self.supervisor.start(
-            "coordinator", argv, self.workspace.environment(), self.root / "coordinator.out"
-        )
+        env = {**self.workspace.environment(), **self.coordinator_env}
+        self.supervisor.start("coordinator", argv, env, self.root / "coordinator.out")
 
     def start_agent(self, node: Node) -> None:
         """Through its launcher where the node was adopted; else the program of this environment."""
@@ -219,11 +253,13 @@ class MiniFleet:
         program = program if program.exists() else BIN / "rollcall-agent"
         argv = [str(program), "run", "--home", str(node.home)]
         env = {**self.workspace.environment(), **self.agent_env}
+        env[PORTS] = ",".join(map(str, node.spare_ports))
         self.supervisor.start(node.name, argv, env, self.root / f"{node.name}.out")
 
     async def _join(self, node: Node) -> None:
         self._write_gateway_config(node)
-        token = (await self.rollcall("node", "token", "create"))["token"]
+        answer = await Client(self.config).ask("POST", "/v1/node-tokens", b"{}")
+        token = str(json.loads(answer)["token"])
         await self.agent(node, "join", token, "--name", node.name, "--role", node.role.value)
         path = node.home / "agent.toml"
         path.write_text(self.agent_toml(node))
@@ -298,8 +334,8 @@ mismatch_after = {pace.mismatch_after_s}
 
 [upgrade]
 doctor_timeout = {pace.doctor_timeout_s}
-attest_timeout = 60
-prove_interval = 0.5
+attest_timeout = {pace.attest_timeout_s}
+prove_interval = {pace.prove_interval_s}
 prove_timeout = {pace.prove_timeout_s}
 {node.extra}"""
 
@@ -356,6 +392,7 @@ prove_timeout = {pace.prove_timeout_s}
 
     async def set_target(self, release: str, *, strategy: str, soak_s: float) -> str:
         words = ["target", "set", release, "--strategy", strategy, "--soak", f"{soak_s}s"]
+        words.append("--yes-really")
         return str((await self.rollcall(*words))["id"])
 
     async def watch(self, generation: int = 0) -> FleetView:
@@ -388,7 +425,7 @@ prove_timeout = {pace.prove_timeout_s}
                 raise RollcallError(f"the nodes did not find each other: {missing}")
 
     async def until_ended(self, rollout: str, on_view: Any = None) -> FleetView:
-        """Follow a rollout until it has ended and no node is on its way any more."""
+        """Follow a rollout until it has ended, or needs an operator, and no node is on its way any more."""
         generation = 0
         while True:
             view = await self.watch(generation)
@@ -398,7 +435,10 @@ prove_timeout = {pace.prove_timeout_s}
             if view.rollout is None or view.rollout.id != rollout:
                 continue
             moving = any(node.state == "moving" for node in view.rollout.nodes)
-            if view.rollout.state is not RolloutState.RUNNING and not moving:
+            if (
+                view.rollout.state not in (RolloutState.RUNNING, RolloutState.ABORTING)
+                and not moving
+            ):
                 return view
 
     async def _wait_for(self, path: Path) -> None:

@@ -159,8 +159,7 @@ class Rig:
         ends = time.monotonic() + self._patience
         while True:
             try:
-                value = await self.fleet.agent(self.node, "status", timeout_s=20)
-                return NodeReport.from_value(value)
+                return await self.fleet.status(self.node)
             except RollcallError:
                 if time.monotonic() > ends:
                     raise

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 from shared.npm import Npm
+from shared.versions import OpenClawVersion
 
 SUPPORT = Path(__file__).resolve().parents[2] / "tests" / "support"
-SCHEMAS = {"2026.9.6": {"state": 18, "agent": 23}}
+SCHEMAS_SINCE, SCHEMAS = OpenClawVersion("2026.9.6"), {"state": 18, "agent": 23}
 
 
 async def pack_standin(npm: Npm, version: str, folder: Path) -> Path:
@@ -19,8 +20,8 @@ async def pack_standin(npm: Npm, version: str, folder: Path) -> Path:
     path = source / "package.json"
     package = json.loads(path.read_text())
     package["version"] = version
-    if version in SCHEMAS:
-        package["openclaw"] = {"schemaVersions": SCHEMAS[version]}
+    if OpenClawVersion(version) >= SCHEMAS_SINCE:
+        package["openclaw"] = {"schemaVersions": SCHEMAS}
     path.write_text(json.dumps(package, indent=2))
     return await npm.pack(source, folder)
 
