@@ -9,11 +9,50 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
+
+
+LONG_FIRST = ("tests/openclaw", "tests/fleet", "tests/page", "tests/lab", "tests/unit")
+SPREAD = {
+    "tests/fleet/test_demo.py",
+    "tests/fleet/test_fleet.py",
+    "tests/fleet/test_stolen.py",
+    "tests/unit/test_api_schema.py",
+}
+"""Files whose tests share nothing, and together take longer than one process should."""
+AS_ONE = "tests/openclaw/"
+"""A real gateway takes a core while it starts: one test of them at a time, beside others that mostly wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins early."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    place = item.path.relative_to(ROOT).as_posix()
+    return next((at for at, each in enumerate(LONG_FIRST) if place.startswith(each)), 0)
+
+
+class ByFile(LoadScopeScheduling):
+    """The tests of a file run in one process, in their order: many files have a fleet that their tests share."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        place = nodeid.partition("::")[0]
+        if place.startswith(AS_ONE):
+            return AS_ONE
+        return nodeid if place in SPREAD else place
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

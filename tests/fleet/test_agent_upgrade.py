@@ -55,7 +55,7 @@ async def adopt(fleet: MiniFleet, node: Node, wheels: dict[str, Path]) -> None:
     await fleet.adopt(node, wheels["0.1.0"], wheels["deps"])
     await fleet.supervisor.stop(node.name)
     fleet.start_agent(node)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while not (node.home / "versions" / "0.1.0" / "HEALTHY").exists():
             await asyncio.sleep(0.1)
 
@@ -134,7 +134,7 @@ async def _killed_in_the_build(
     folder = node.home / "versions" / "0.1.2"
     async with gateway_watched(node) as seen:
         await fleet.set_target(good, strategy="canary", soak_s=0)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while not (folder / "bin" / "python").exists():
                 await asyncio.sleep(0.02)
         os.kill(fleet.supervisor.pid("canary") or 0, signal.SIGKILL)

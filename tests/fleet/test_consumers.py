@@ -1,4 +1,4 @@
-"""Who consumes reds, freezes by hand and operators' clears, on real processes."""
+"""Who consumes reds, and operators' clears, on real processes. The tests share the fleet and run in this order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from scripts.minifleet.fleet import BIN, MiniFleet, Node
 from shared.envelope import OPERATOR_CLEAR, seal
 from shared.errors import CommandError
 from shared.operatorclear import OperatorClear, identity
-from tests.fleet.conftest import NEW, OLD, Ready
+from tests.fleet.conftest import Ready
+from tests.support.fleetkit import PATIENCE_S, status, until_status
 from tests.support.stolen import StolenCoordinator
 
-PATIENCE_S = 60.0
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Follower:
@@ -75,38 +76,21 @@ async def following(fleet: MiniFleet, node: Node) -> AsyncIterator[Follower]:
         await follower.end()
 
 
-async def status(fleet: MiniFleet, node: Node) -> dict[str, Any]:
-    return await fleet.agent(node, "status")
-
-
-async def until(fleet: MiniFleet, node: Node, good: Any, what: str) -> dict[str, Any]:
-    last: dict[str, Any] = {}
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                last = await status(fleet, node)
-                if good(last):
-                    return last
-                await asyncio.sleep(0.3)
-    except TimeoutError:
-        raise AssertionError(f"{node.name} is not {what}: {last}") from None
-
-
 async def raise_red(fleet: MiniFleet, node: Node) -> str:
     """Its gateway's release is taken back by hand, which ends in a red that nobody but people end."""
     await fleet.agent(node, "rollback", "--reason", "a test of reds")
-    report = await until(fleet, node, lambda it: it["open_reds"], "red")
+    report = await until_status(fleet, node, lambda it: it["open_reds"], "red")
     return str(report["open_reds"][0]).rsplit("[", 1)[1].rstrip("]")
 
 
-async def test_reds_are_followed_frozen_by_and_cleared_by_operators(ready: Ready) -> None:
-    fleet = ready.fleet
+async def test_reds_are_followed_frozen_by_and_cleared_by_operators(shared: Ready) -> None:
+    fleet = shared.fleet
     canary, stable, witness = fleet.nodes
     async with following(fleet, stable) as follower:
         key = await raise_red(fleet, canary)
         (first,) = await follower.until(1)
         assert (first["event"], first["key"], first["origin"]) == ("red", key, "canary")
-        report = await until(fleet, stable, lambda it: it["frozen_by"], "frozen")
+        report = await until_status(fleet, stable, lambda it: it["frozen_by"], "frozen")
         words = (await fleet.rollcall_agent(stable, "status")).decode()
         assert f"an operator clears it: rollcall red clear {key}" in words
         assert report["freezes"][0]["by"] == "red"
@@ -122,7 +106,7 @@ async def test_reds_are_followed_frozen_by_and_cleared_by_operators(ready: Ready
         assert signed["missing"] == 0
         await fleet.rollcall("red", "clear", key, "--signature", out)
         for node in fleet.nodes:
-            report = await until(fleet, node, lambda it: not it["open_reds"], "free")
+            report = await until_status(fleet, node, lambda it: not it["open_reds"], "free")
         events = await follower.until(2)
         assert [(each["event"], each["key"], each["by"]) for each in events] == [
             ("red", key, None),
@@ -135,49 +119,18 @@ async def test_reds_are_followed_frozen_by_and_cleared_by_operators(ready: Ready
         url = f"http://127.0.0.1:{witness.api_port}/v1/reds/stream"
         async with client.get(url, headers={"Last-Event-ID": "0"}) as answer:
             seen = b""
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while seen.count(b"data: ") < 2:
                     seen += await answer.content.readany()
     assert b"event: red\n" in seen
     assert b"event: clear\n" in seen
 
 
-async def test_a_node_that_is_frozen_by_hand_stays_until_it_is_lifted(ready: Ready) -> None:
-    """While the agent is down, over its restart, and with the rest of the fleet moving up to it; its way back stays
-    open."""
-    fleet = ready.fleet
-    stable = fleet.node("stable")
-    new = await fleet.freeze(NEW)
-    await fleet.supervisor.stop("stable")
-    frozen = await fleet.agent(stable, "freeze", "--reason", "maintenance")
-    assert frozen["now"][0]["why"] == "maintenance"
-    fleet.start_agent(stable)
-    rollout = await fleet.set_target(new, strategy="canary", soak_s=0)
-    report = await until(fleet, stable, lambda it: "by hand" in it["waiting"], "waiting")
-    assert "(maintenance): lift with rollcall-agent unfreeze" in report["waiting"]
-    shown = await fleet.rollcall("rollout", "status")
-    reasons = {node["name"]: node["reason"] for node in shown["nodes"]}
-    assert "by hand (maintenance)" in reasons["stable"]
-    assert report["version_running"] == OLD
-    with pytest.raises(CommandError, match="froze this node already"):
-        await fleet.agent(stable, "freeze", "--reason", "another")
-    await fleet.agent(stable, "unfreeze", "--reason", "over")
-    view = await fleet.until_ended(rollout)
-    assert view.rollout is not None
-    assert view.rollout.state == "succeeded", view.rollout.reason
-    await fleet.agent(stable, "freeze", "--reason", "again")
-    back = await fleet.agent(stable, "rollback", "--reason", "a freeze is no obstacle")
-    assert back["upgrade"]["outcome"] == "rolled_back", back["upgrade"]
-    assert back["version_running"] == OLD
-    past = (await fleet.agent(stable, "freezes"))["past"]
-    assert [(each["freeze"]["why"], each["why"]) for each in past] == [("maintenance", "over")]
-
-
-async def test_a_stolen_coordinator_clears_nothing(ready: Ready) -> None:
-    fleet = ready.fleet
-    canary, stable, _ = fleet.nodes
-    key = await raise_red(fleet, canary)
-    await until(fleet, stable, lambda it: it["frozen_by"] == [key], "frozen")
+async def test_a_stolen_coordinator_clears_nothing(shared: Ready) -> None:
+    fleet = shared.fleet
+    _, stable, witness = fleet.nodes
+    key = await raise_red(fleet, witness)
+    await until_status(fleet, stable, lambda it: it["frozen_by"] == [key], "frozen")
     red = (await fleet.rollcall("red", "show", key))["red"]
     await fleet.supervisor.stop("coordinator")
     thief = StolenCoordinator(fleet.root / "coordinator", fleet.coordinator_port)
@@ -207,4 +160,4 @@ async def _clear_by_hand(fleet: MiniFleet, node: Node, key: str) -> None:
     assert signed["missing"] == 0
     await fleet.agent(node, "clear", key, "--signature", out)
     for each in fleet.nodes:
-        await until(fleet, each, lambda it: not it["open_reds"], "free")
+        await until_status(fleet, each, lambda it: not it["open_reds"], "free")

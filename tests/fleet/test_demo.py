@@ -25,7 +25,7 @@ def workspace_of(text: str) -> Path:
 
 def test_the_stand_in_moves_over_mdns_and_the_report_is_whole() -> None:
     done = subprocess.run(
-        [*DEMO, "--stand-in", "--json"], cwd=ROOT, capture_output=True, timeout=240, check=False
+        [*DEMO, "--stand-in", "--json"], cwd=ROOT, capture_output=True, timeout=480, check=False
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     report = json.loads(done.stdout)
@@ -54,7 +54,7 @@ def test_the_stand_in_moves_over_mdns_and_the_report_is_whole() -> None:
     ("number", "line"),
     [
         (signal.SIGINT, "freezing"),
-        (signal.SIGINT, "target set"),
+        pytest.param(signal.SIGINT, "target set", marks=pytest.mark.slow),
         (signal.SIGKILL, "installing"),
     ],
 )
@@ -73,10 +73,10 @@ def test_ended_at_any_moment_it_leaves_nothing_behind(number: signal.Signals, li
     time.sleep(1.0)
     os.kill(process.pid, number)
     process.stdout.close()
-    code = process.wait(timeout=60)
+    code = process.wait(timeout=150)
     assert code == (130 if number is signal.SIGINT else -signal.SIGKILL)
     workspace = workspace_of(said)
-    ends = time.monotonic() + 30
+    ends = time.monotonic() + 150
     while (workspace.exists() or processes_in(workspace)) and time.monotonic() < ends:
         time.sleep(0.2)
     assert not workspace.exists()
@@ -92,7 +92,7 @@ def test_ended_at_any_moment_it_leaves_nothing_behind(number: signal.Signals, li
     ],
 )
 def test_wrong_words_are_a_usage_error(words: list[str], said: str) -> None:
-    done = subprocess.run([*DEMO, *words], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([*DEMO, *words], cwd=ROOT, capture_output=True, timeout=150, check=False)
     assert done.returncode == 2
     assert said in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
@@ -100,7 +100,7 @@ def test_wrong_words_are_a_usage_error(words: list[str], said: str) -> None:
 
 def test_a_version_that_does_not_exist_says_so_and_cleans_up() -> None:
     done = subprocess.run(
-        [*DEMO, "--to", "2026.9.999"], cwd=ROOT, capture_output=True, timeout=200, check=False
+        [*DEMO, "--to", "2026.9.999"], cwd=ROOT, capture_output=True, timeout=480, check=False
     )
     assert done.returncode == 1
     text = done.stderr.decode()

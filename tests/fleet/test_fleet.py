@@ -13,15 +13,14 @@ import psutil
 import pytest
 
 from agent.openclaw.tree import hash_tree
-from agent.upgrade.phases import Phase
 from scripts.minifleet.breakage import How, break_release
 from scripts.minifleet.fleet import MiniFleet, Node
 from scripts.minifleet.report import build_report
-from shared.rollout import FleetView, NodeState
+from shared.rollout import FleetView
 from shared.roster import Role
 from tests.fleet.conftest import NEW, OLD, Ready
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 
 
 async def until(fleet: MiniFleet, good: Callable[[FleetView], bool], what: str) -> FleetView:
@@ -53,61 +52,13 @@ async def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-async def test_any_one_process_killed_the_fleet_is_green_again(ready: Ready) -> None:
-    fleet = ready.fleet
-    victims = {
-        **{name: fleet.supervisor.pid(name) for name in ("coordinator", "canary", "witness")},
-        "the stable gateway": gateway_pid(fleet.node("stable")),
-    }
-    untouched = {name: gateway_pid(fleet.node(name)) for name in ("canary", "witness")}
-    for name, pid in victims.items():
-        assert pid is not None, name
-        os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(PATIENCE_S):
-            while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                await asyncio.sleep(0.05)
-        began = (await fleet.watch()).generation
-        await until(
-            fleet,
-            lambda view, began=began: view.generation > began and all_green(view, OLD),  # type: ignore[misc]
-            f"green after {name} was killed",
-        )
-    async with asyncio.timeout(PATIENCE_S):
-        while gateway_pid(fleet.node("stable")) in (0, victims["the stable gateway"]):
-            await asyncio.sleep(0.1)
-    await until(fleet, lambda view: all_green(view, OLD), "green with the new gateway")
-    for name, pid in untouched.items():
-        assert gateway_pid(fleet.node(name)) == pid, "an agent's death is not its gateway's"
-
-
-@pytest.mark.parametrize("phase", ["staged", "restarted", "soaking"])
-async def test_an_agent_killed_in_mid_upgrade_goes_on(ready: Ready, phase: str) -> None:
-    """P4, for the canary in each phase; the coordinator dies with it once."""
-    fleet = ready.fleet
-    new = await fleet.freeze(NEW)
-    rollout = await fleet.set_target(new, strategy="canary", soak_s=2)
-    order = list(Phase)
-    wanted = order.index(Phase(phase))
-
-    def there(view: FleetView) -> bool:
-        now = phase_of(view, "canary")
-        planned = view.rollout is not None and view.rollout.id == rollout
-        return planned and now not in ("done", "") and order.index(Phase(now)) >= wanted
-
-    await until(fleet, there, f"the canary is {phase}")
-    await kill(fleet.supervisor.pid("canary") or 0)
-    if phase == "soaking":
-        await kill(fleet.supervisor.pid("coordinator") or 0)
-    view = await fleet.until_ended(rollout)
-    assert view.rollout is not None
-    assert view.rollout.state == "succeeded", view.rollout.reason
-    assert all_green(view, NEW)
-    assert len({node.ready_probe_sha256 for node in view.nodes}) == 1
-
-
 @pytest.mark.parametrize(
     ("role", "how"),
-    [(Role.CANARY, How.LEAK), (Role.STABLE, How.READY), (Role.WITNESS, How.READY)],
+    [
+        (Role.CANARY, How.LEAK),
+        (Role.STABLE, How.READY),
+        pytest.param(Role.WITNESS, How.READY, marks=pytest.mark.slow),
+    ],
 )
 async def test_a_bad_release_is_rolled_back_broadcast_and_frozen(
     ready: Ready, role: Role, how: How
@@ -199,6 +150,7 @@ async def test_rollback_while_the_agent_is_down(ready: Ready) -> None:
 
 
 async def test_a_peer_that_was_down_learns_of_a_red_when_it_returns(ready: Ready) -> None:
+    """It goes once the canary has begun: before that the rollout would be held for its sake."""
     fleet = ready.fleet
     bad = await fleet.freeze(
         NEW, breakage=await break_release(fleet.npm, Role.CANARY, How.READY, fleet.packages)
@@ -206,8 +158,11 @@ async def test_a_peer_that_was_down_learns_of_a_red_when_it_returns(ready: Ready
     rollout = await fleet.set_target(bad, strategy="canary", soak_s=0)
     await until(
         fleet,
-        lambda view: view.rollout is not None and view.rollout.nodes[0].state is NodeState.MOVING,
-        "the canary moves: a rollout does not begin without the witness",
+        lambda view: any(
+            node.name == "canary" and node.state == "moving"
+            for node in (view.rollout.nodes if view.rollout else [])
+        ),
+        "the canary has begun",
     )
     await fleet.supervisor.stop("witness")
     await fleet.until_ended(rollout)
@@ -220,26 +175,6 @@ async def test_a_peer_that_was_down_learns_of_a_red_when_it_returns(ready: Ready
         ),
         "the witness knows, and has signed for it",
     )
-
-
-async def test_two_agents_on_one_home_and_a_damaged_journal(ready: Ready) -> None:
-    """Faults 9 and 15."""
-    fleet = ready.fleet
-    node = fleet.node("stable")
-    with pytest.raises(Exception, match="in use by another process"):
-        await fleet.rollcall_agent(node, "run")
-    await fleet.supervisor.stop("stable")
-    journal = node.home / "journal" / "upgrade.log"
-    journal.write_bytes(b"\0" * 512)
-    fleet.start_agent(node)
-    view = await until(
-        fleet,
-        lambda view: (
-            any(red.kind == "journal" and red.open for red in view.reds) and all_green(view, OLD)
-        ),
-        "one red, and the last known good release serves",
-    )
-    assert len([red for red in view.reds if red.origin == "stable"]) == 1
 
 
 async def test_a_journal_lost_in_mid_upgrade_puts_back_what_the_bookmark_saved(

@@ -53,7 +53,7 @@ def full(home: Path) -> Iterator[None]:
 
 
 async def report(rig: Rig) -> NodeReport:
-    return NodeReport.from_value(await rig.fleet.agent(rig.node, "status"))
+    return await rig.fleet.status(rig.node)
 
 
 async def until_phase(rig: Rig, rollout: str, *phases: str) -> None:
@@ -61,6 +61,7 @@ async def until_phase(rig: Rig, rollout: str, *phases: str) -> None:
         upgrade = (await report(rig)).upgrade
         if upgrade is not None and upgrade.order.startswith(rollout) and upgrade.phase in phases:
             return
+        await asyncio.sleep(0.1)
 
 
 async def test_a_full_disk_costs_an_upgrade_and_never_the_gateway(rig: Rig) -> None:
@@ -69,6 +70,7 @@ async def test_a_full_disk_costs_an_upgrade_and_never_the_gateway(rig: Rig) -> N
         early = await fleet.set_target(rig.new, strategy="immediate", soak_s=0)
         while "No space left" not in (now := await report(rig)).waiting:
             assert now.version_running == OLD
+            await asyncio.sleep(0.1)
     await until_phase(rig, early, "done", "dropped")
     if (await report(rig)).version_running == NEW:
         assert await rig.back([]) == "rolled_back"

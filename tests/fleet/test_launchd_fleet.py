@@ -22,7 +22,7 @@ from shared.roster import Role
 from tests.fleet.conftest import NEW, OLD
 from tests.support.launchd.emulator import Launchd, emulated_launchd
 
-PATIENCE_S = 120.0
+PATIENCE_S = 150.0
 
 
 class MacWorkspace(Workspace):

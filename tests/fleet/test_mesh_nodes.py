@@ -15,8 +15,8 @@ from agent.peers.silence import DOUBT_S, SETTLE_S
 from scripts.lab.homes import make_homes
 from scripts.lab.network import Network, can_make_networks
 from scripts.lab.process import NodeProcess
+from scripts.minifleet.ports import free_port
 from shared.errors import CommandError
-from shared.ports import free_port
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -60,6 +60,7 @@ def marks(nodes: dict[str, NodeProcess]) -> dict[str, int]:
     return {name: len(node.events) for name, node in nodes.items()}
 
 
+@pytest.mark.alone
 async def test_a_killed_process_is_silent_to_all_before_a_second_is_over(
     nodes: dict[str, NodeProcess],
 ) -> None:

@@ -78,7 +78,7 @@ def put_back(fleet: MiniFleet) -> None:
 
 async def offline(*words: str) -> tuple[int | None, str]:
     argv = [str(BIN / "rollcall"), "readiness", *words]
-    done = await run_command(argv, env=dict(os.environ), timeout_s=60)
+    done = await run_command(argv, env=dict(os.environ), timeout_s=150)
     return done.code, done.stdout.decode()
 
 

@@ -38,7 +38,7 @@ def gateway_pid(rig: Rig) -> int:
 
 
 async def report(rig: Rig) -> NodeReport:
-    return NodeReport.from_value(await rig.fleet.agent(rig.node, "status"))
+    return await rig.fleet.status(rig.node)
 
 
 async def upgrade_to(rig: Rig, release: str) -> UpgradeReport:

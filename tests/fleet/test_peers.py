@@ -13,7 +13,7 @@ from scripts.minifleet.fleet import STANDIN, MiniFleet, Node
 from scripts.minifleet.workspace import Workspace
 from shared.errors import RollcallError
 
-PATIENCE_S = 40.0
+PATIENCE_S = 150.0
 
 
 class Chain(MiniFleet):

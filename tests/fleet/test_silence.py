@@ -8,17 +8,21 @@ import signal
 import time
 from typing import Any
 
+import pytest
+
 from agent.peers.silence import SETTLE_S
 from scripts.minifleet.fleet import MiniFleet
 from shared.report import Absence
 from shared.rollout import FleetView
 from tests.fleet.conftest import NEW, Ready
 
-PATIENCE_S = 60.0
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+PATIENCE_S = 150.0
 
 
 async def away(fleet: MiniFleet, name: str) -> dict[str, Any]:
-    return dict((await fleet.agent(fleet.node(name), "status"))["away"])
+    report = await fleet.status(fleet.node(name))
+    return dict(report.model_dump(mode="json")["away"])
 
 
 async def until_away(fleet: MiniFleet, name: str, peer: str) -> dict[str, Any]:
@@ -46,36 +50,8 @@ async def until_rollout(fleet: MiniFleet, rollout: str, said: str) -> FleetView:
                 return view
 
 
-async def test_a_silent_peer_pauses_a_rollout_which_goes_on_when_it_is_back(ready: Ready) -> None:
-    """Fault 22: the witness is stopped, and accuses nobody when it goes on."""
-    fleet = ready.fleet
-    new = await fleet.freeze(NEW)
-    witness = fleet.supervisor.pid("witness") or 0
-    os.kill(witness, signal.SIGSTOP)
-    try:
-        for name in ("canary", "stable"):
-            found = await until_away(fleet, name, "witness")
-            assert not found["left"]
-            assert found["reason"].startswith("witness has not answered this node for ")
-        rollout = await fleet.set_target(new, strategy="canary", soak_s=0)
-        view = await until_rollout(fleet, rollout, "paused: witness is silent to canary, stable")
-        assert view.rollout is not None
-        assert {node.state for node in view.rollout.nodes} == {"waiting"}
-        assert not view.reds
-        assert not any(node.frozen_by for node in view.nodes)
-    finally:
-        os.kill(witness, signal.SIGCONT)
-    ended = time.monotonic() + 3
-    while time.monotonic() < ended:
-        assert await away(fleet, "witness") == {}
-    view = await fleet.until_ended(rollout)
-    assert view.rollout is not None
-    assert view.rollout.state == "succeeded", view.rollout.reason
-    await until_nobody_is_away(fleet, "canary", "stable", "witness")
-
-
-async def test_a_killed_agent_is_silent_and_one_that_is_ended_has_left(ready: Ready) -> None:
-    fleet = ready.fleet
+async def test_a_killed_agent_is_silent_and_one_that_is_ended_has_left(shared: Ready) -> None:
+    fleet = shared.fleet
     seen = asyncio.create_task(until_away(fleet, "canary", "stable"))
     await fleet.supervisor.stop("stable")
     found = await seen
@@ -95,4 +71,33 @@ async def test_a_killed_agent_is_silent_and_one_that_is_ended_has_left(ready: Re
                 node.name: node.away["witness"] for node in view.nodes if "witness" in node.away
             }
     assert not any(absence.left for absence in said.values())
+    await until_nobody_is_away(fleet, "canary", "stable", "witness")
+
+
+async def test_a_silent_peer_pauses_a_rollout_which_goes_on_when_it_is_back(shared: Ready) -> None:
+    """Fault 22: the witness is stopped, and accuses nobody when it goes on."""
+    fleet = shared.fleet
+    new = await fleet.freeze(NEW)
+    witness = fleet.supervisor.pid("witness") or 0
+    os.kill(witness, signal.SIGSTOP)
+    try:
+        for name in ("canary", "stable"):
+            found = await until_away(fleet, name, "witness")
+            assert not found["left"]
+            assert found["reason"].startswith("witness has not answered this node for ")
+        rollout = await fleet.set_target(new, strategy="canary", soak_s=0)
+        view = await until_rollout(fleet, rollout, "held: witness is silent to canary, stable")
+        assert view.rollout is not None
+        assert {node.state for node in view.rollout.nodes} == {"waiting"}
+        assert not view.reds
+        assert not any(node.frozen_by for node in view.nodes)
+    finally:
+        os.kill(witness, signal.SIGCONT)
+    ended = time.monotonic() + 3
+    while time.monotonic() < ended:
+        assert await away(fleet, "witness") == {}
+        await asyncio.sleep(0.1)
+    view = await fleet.until_ended(rollout)
+    assert view.rollout is not None
+    assert view.rollout.state == "succeeded", view.rollout.reason
     await until_nobody_is_away(fleet, "canary", "stable", "witness")

@@ -117,7 +117,7 @@ def _program(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-async def until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > seconds:

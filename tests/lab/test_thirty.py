@@ -12,7 +12,11 @@ from scripts.lab.fleet import LabFleet, until_acked, until_heard
 from tests.lab.alarms import check_alarms
 from tests.lab.conftest import running_fleet
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(600),
+]
 
 NODES = 30
 SETTLE_S = 4.0

@@ -17,8 +17,8 @@ import pytest
 
 from agent.openclaw.cli import OpenClaw
 from scripts.minifleet.packages import pack_standin
+from scripts.minifleet.ports import free_port
 from shared.npm import NodeTools, Npm, find_tools
-from shared.ports import free_port
 
 OLD, NEW = "2026.7.35", "2026.9.6"
 

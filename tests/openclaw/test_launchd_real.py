@@ -23,9 +23,9 @@ from agent.service.launchctl import Launchctl, Target
 from agent.service.launchd import LaunchdJob, LaunchdSupervisor
 from agent.service.supervised import SupervisedService
 from agent.service.wrapper import wrapper_script
+from scripts.minifleet.ports import free_port
 from shared.clock import SystemClock
 from shared.http import session
-from shared.ports import free_port
 from tests.openclaw.conftest import NEW, OLD, Packages
 from tests.support.launchd.emulator import Launchd, emulated_launchd
 

@@ -20,8 +20,8 @@ from agent.readiness.history import History
 from agent.readiness.probes.memory import MemoryProbe
 from agent.service.base import Pid
 from scripts.minifleet.modelstub import WITH_TURNS, ModelStub, provider, take_turns
+from scripts.minifleet.ports import free_port
 from shared.command import kill_group
-from shared.ports import free_port
 from shared.readiness import Check, CheckStatus
 from tests.openclaw.conftest import NEW, Home, Packages, start_gateway
 

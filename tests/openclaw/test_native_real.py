@@ -12,8 +12,8 @@ import pytest
 
 from agent.openclaw.tree import read_facts
 from coordinator.freeze import Request, freeze
+from scripts.minifleet.ports import free_port
 from shared.npm import Npm, find_tools
-from shared.ports import free_port
 from tests.openclaw.conftest import NEW, OLD
 from tests.support.installkit import Node
 

@@ -17,10 +17,10 @@ from agent.openclaw.plugins import plugins_of
 from agent.openclaw.tarballs import fetch_tarballs
 from agent.openclaw.tree import LOCK, check_packages
 from coordinator.freeze import Frozen, Request, freeze
+from scripts.minifleet.ports import free_port
 from shared.errors import CommandError
 from shared.lock import parse_lock
 from shared.npm import Npm, find_tools
-from shared.ports import free_port
 from shared.release import parse_release
 from tests.openclaw.conftest import NEW, OLD
 

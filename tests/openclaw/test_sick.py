@@ -33,9 +33,9 @@ from agent.readiness.probes.throughput import ThroughputProbe
 from agent.readiness.reading import Probe
 from agent.service.base import Pid
 from scripts.minifleet.modelstub import ModelStub, provider
+from scripts.minifleet.ports import free_port
 from shared.clock import SystemClock
 from shared.command import kill_group
-from shared.ports import free_port
 from shared.readiness import Check, CheckStatus
 from tests.openclaw.conftest import NEW, OLD, Home, Packages, start_gateway
 

@@ -15,18 +15,19 @@ from agent.dialler import Dialler
 from agent.join import join
 from agent.layout import Layout
 from agent.trust import load_trust
-from coordinator.ceremony import Bundle, add_release, begin
+from coordinator.bundle import Bundle
+from coordinator.ceremony import add_release, begin
 from coordinator.cli.client import Client
 from coordinator.cli.desk import Desk
 from coordinator.home import HomePaths
 from coordinator.server import Settings, serve
+from scripts.minifleet.ports import free_port
 from shared.canonical import sha256_hex
 from shared.clock import Clock, SystemClock
 from shared.fleet import CoordinatorKeys, JoinToken
 from shared.http import session
 from shared.messages import Verdict
 from shared.metadata import fingerprint, read_root
-from shared.ports import free_port
 from shared.release import AgentBuild
 from shared.report import NodeReport, ReadinessSummary, SyncAnswer, SyncRequest
 from shared.roster import COORDINATOR_HOST, Role
@@ -49,14 +50,13 @@ class Reply:
 
 
 @dataclass
-class Running:
-    """`client` has the first admin's token."""
+class Reached:
+    """A coordinator that answers. `client` has the first admin's token."""
 
     root: Path
     url: str
     operator_keys: Operator
     client: Client
-    task: asyncio.Task[None]
     settings: Settings
 
     async def post(self, path: str, body: object) -> dict[str, Any]:
@@ -83,14 +83,16 @@ class Running:
         token: str | None = None,
         node: Layout | None = None,
         body: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Reply:
         """What a caller gets who shows this token, this node's certificate, or nothing."""
         context = unverified_context()
         if node is not None:
             context = await asyncio.to_thread(client_context, node.tls.ca, node.tls)
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        shown = {} if token is None else {"Authorization": f"Bearer {token}"}
+        shown |= headers or {}
         async with (
-            session(context=context, headers=headers) as client,
+            session(context=context, headers=shown) as client,
             client.request(
                 method, self.url + path, data=body, server_hostname=COORDINATOR_HOST
             ) as answer,
@@ -128,6 +130,13 @@ class Running:
         bundle = begin(keys, [self.operator_keys.public], 1, SystemClock().now())
         await self.offer(self.operator_keys.sign(bundle, None))
 
+
+@dataclass
+class Running(Reached):
+    """In this process."""
+
+    task: asyncio.Task[None]
+
     async def stop(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
@@ -158,7 +167,7 @@ async def run_coordinator(root: Path, *, signed: bool = True) -> AsyncIterator[R
     task = await start(settings)
     client = await asyncio.to_thread(Client, paths.client)
     url = f"https://127.0.0.1:{port}"
-    made = Running(root, url, Operator("operator"), client, task, settings)
+    made = Running(root, url, Operator("operator"), client, settings, task)
     try:
         if signed:
             await made.sign_fleet()
@@ -167,7 +176,7 @@ async def run_coordinator(root: Path, *, signed: bool = True) -> AsyncIterator[R
         await made.stop()
 
 
-async def joined(running: Running, name: str, role: Role = Role.STABLE) -> Layout:
+async def joined(running: Reached, name: str, role: Role = Role.STABLE) -> Layout:
     layout = Layout(running.root / name)
     await join(layout, await running.token(), name, role)
     return layout
@@ -178,7 +187,11 @@ async def sync(
     report: NodeReport | None = None,
     messages: list[str] | None = None,
     addresses: str | None = None,
+    orders: str | None = None,
+    wait_s: float = 0,
+    after: SyncAnswer | None = None,
 ) -> SyncAnswer:
+    """`after` is what the node heard before: without it roster and repository are news."""
     trust = await asyncio.to_thread(load_trust, layout)
     said = report or NodeReport(
         node=trust.name, agent_version="0", readiness=ReadinessSummary(status=Verdict.GREEN)
@@ -186,7 +199,15 @@ async def sync(
     async with dialling(layout) as dialler:
         coordinator = Coordinator(dialler, trust.identity.url)
         return await coordinator.sync(
-            SyncRequest(report=said, messages=messages or [], addresses=addresses)
+            SyncRequest(
+                report=said,
+                messages=messages or [],
+                addresses=addresses,
+                orders=orders,
+                wait_s=wait_s,
+                roster=trust.roster.number if after is not None else (0, 0),
+                repository=0 if after is None else after.repository,
+            )
         )
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import aiohttp
 
 from scripts.minifleet.fleet import Node
-from shared.ports import free_port
+from scripts.minifleet.ports import free_port
 
 INTER_S = 0.5
+LATE_S = 3.0
+"""What a busy host adds to one interval of HAProxy's check; a quiet one adds 0.1."""
 AGENT, PLAIN = "by-agent", "by-readyz"
 _HEAD = """\
 global
@@ -103,7 +105,7 @@ class HAProxy:
         return next(row for row in rows if (row["pxname"], row["svname"]) == (backend, node))
 
     async def until(
-        self, node: str, backend: str = AGENT, *, timeout_s: float = 30, **wanted: str
+        self, node: str, backend: str = AGENT, *, timeout_s: float = 120, **wanted: str
     ) -> float:
         """Seconds until a server's columns begin with these values."""
         began = time.monotonic()

@@ -97,6 +97,7 @@ class Node:
             attestors=nothing,
             alarm=nothing,
             weight=nothing,
+            claims=nothing,
             trees=nothing,
             snapshots=self.snapshots,
             baseline=lambda release: {},

@@ -44,7 +44,7 @@ class Rig:
         return service
 
     async def until_printed(self, word: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             log = self.folder / "gateway.log"
             while not log.exists() or word not in log.read_text():
                 await asyncio.sleep(0.05)

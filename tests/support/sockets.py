@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import psutil
 from aiohttp import web
 
-from shared.listener import Limits, Server
+from shared.connection import Limits
+from shared.listener import Server
 
 
 class Raw:
@@ -29,7 +30,7 @@ class Raw:
         """The next answer's status line and headers, in lower case."""
         return (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
 
-    async def ended(self, seconds: float = 5.0) -> bool:
+    async def ended(self, seconds: float = 30.0) -> bool:
         """Whether the other side ends the connection within the time; what it sends is dropped."""
         try:
             async with asyncio.timeout(seconds):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tuf.api.metadata import Root
 
-from coordinator.ceremony import Bundle, Published, add_release, begin
+from coordinator.bundle import Bundle, Published
+from coordinator.ceremony import add_release, begin
 from coordinator.home import HomePaths, KeyRing, open_home
 from coordinator.repository import Repository
 from shared.canonical import sha256_hex

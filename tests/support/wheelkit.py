@@ -15,24 +15,34 @@ from shared.wheel import LOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKED = (
+    ".gitignore",
     "agent",
     "coordinator",
     "shared",
     "scripts/locks",
+    "scripts/pagescripts.py",
+    "scripts/wheelhook.py",
     "pyproject.toml",
     "README.md",
     "LICENSE",
 )
 
 
-def build_wheel(version: str, folder: Path, changes: Mapping[str, tuple[str, str]]) -> Path:
-    """This tree under `version`; `changes` maps a file to what is replaced in it, and by what."""
+def build_wheel(
+    version: str,
+    folder: Path,
+    changes: Mapping[str, tuple[str, str]],
+    without: tuple[str, ...] = (),
+) -> Path:
+    """This tree under `version`; `changes` maps a file to what is replaced in it, and by what. `without` names what
+    is not copied."""
+    left_out = shutil.ignore_patterns("__pycache__", *without)
     tree = folder / f"tree-{version}"
     for name in PACKED:
         source, target = ROOT / name, tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, ignore=left_out)
         else:
             shutil.copyfile(source, target)
     _replace(tree / "pyproject.toml", 'version = "0.1.0"', f'version = "{version}"')

@@ -95,7 +95,7 @@ class Door:
         return await asyncio.open_connection("127.0.0.1", self.check.port)
 
     async def until_told(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.told) < count:
                 await asyncio.sleep(0.005)
 

@@ -188,7 +188,7 @@ def attestor(peer: Peer) -> Attestor:
 
 
 async def claim_of(asked: list[Message]) -> Proven:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             for message in asked:
                 if isinstance(message.payload.body, Proven):

@@ -30,6 +30,7 @@ from agent.upgrade.record import Record, Status
 from agent.upgrade.snapshots import Snapshots
 from agent.upgrade.steps.stage import Stage
 from scripts.minifleet.packages import pack_standin
+from scripts.minifleet.ports import free_port
 from shared.account import Account, identity_of
 from shared.canonical import sha256_hex
 from shared.clock import SystemClock
@@ -37,7 +38,6 @@ from shared.command import CHILD_OF, end_children_of, run_command
 from shared.durable import write_durable
 from shared.errors import ConfigError, NotFoundError, UntrustedError
 from shared.npm import Npm, find_tools
-from shared.ports import free_port
 from shared.release import Artifact, Release, parse_release
 from shared.scratch import give
 from tests.support.cage import PATH_ONLY, caged_tools, home_of, needs_root, open_place, shell
@@ -269,6 +269,7 @@ async def context_of(place: Path, layout: Layout, nobody: Account, config: Agent
         attestors=nothing,
         alarm=nothing,
         weight=nothing,
+        claims=nothing,
         trees=nothing,
         snapshots=nothing,
         baseline=lambda release: {},

@@ -18,12 +18,12 @@ from agent.service.compose import ComposeService
 from agent.upgrade.context import Context, StepFailed
 from agent.upgrade.installers.compose import ComposeInstaller
 from scripts.minifleet.packages import SUPPORT
+from scripts.minifleet.ports import free_port
 from shared.canonical import sha256_hex
 from shared.clock import SystemClock
 from shared.errors import CommandError
 from shared.http import session
 from shared.npm import find_tools
-from shared.ports import free_port
 from tests.support.installkit import Node
 from tests.unit.test_release import manifest
 
@@ -110,7 +110,7 @@ def service_of(site: Site, installer: ComposeInstaller) -> ComposeService:
 
 async def answers(port: int, made: Context) -> str | None:
     """The running version, once it is ready."""
-    async with session() as client, asyncio.timeout(20):
+    async with session() as client, asyncio.timeout(60):
         gateway = Gateway(client, port)
         while (await gateway.readyz()).gate is not Gate.READY:
             await asyncio.sleep(0.1)

@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import io
 import json
+import os
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -22,6 +23,7 @@ from agent.layout import Layout
 from agent.renewal import Renewal, is_due
 from agent.trust import Trust, load_trust
 from coordinator.ca import Authority
+from shared.canonical import sha256_hex
 from shared.clock import SystemClock
 from shared.errors import ConflictError, UnavailableError, UntrustedError
 from shared.fleet import JoinRequest, JoinToken, RenewalRequest, seal_join, seal_renewal
@@ -48,6 +50,8 @@ from tests.support.coordinatorkit import (
     sync,
 )
 from tests.support.tufkit import Operator
+
+LARGE = 3 << 20
 
 
 async def test_a_node_joins_once_with_keys_that_it_made_itself(running: Running) -> None:
@@ -223,6 +227,13 @@ async def test_only_an_operators_signature_makes_a_release(running: Running) -> 
         await running.client.ask("PUT", f"/v1/blobs/{'0' * 64}", b"x")
     with pytest.raises(ConflictError, match="exists"):
         await running.publish()
+
+
+async def test_an_artifact_of_many_pieces_arrives_whole(running: Running) -> None:
+    artifact = os.urandom(LARGE)
+    path = f"/v1/blobs/{sha256_hex(artifact)}"
+    await running.client.ask("PUT", path, artifact)
+    assert await running.client.ask("GET", path) == artifact
 
 
 async def test_a_token_says_what_its_node_becomes(running: Running) -> None:
@@ -450,9 +461,11 @@ async def test_a_restarted_coordinator_goes_on(running: Running) -> None:
     layout = await joined(running, "a", Role.CANARY)
     await sync(layout)
     await running.publish()
-    begun = await running.post("/v1/targets", {"release": "2026.9.6", "soak_s": 1})
+    begun = await running.post(
+        "/v1/targets", {"release": "2026.9.6", "soak_s": 1, "yes_really": True}
+    )
     await running.restart()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             answer = await sync(layout)
             target = getattr(answer, "target", None)
@@ -468,12 +481,17 @@ async def test_a_second_coordinator_on_one_home_refuses(running: Running) -> Non
         await start(running.settings)
 
 
+async def until_alerts(running: Running, details: list[str]) -> None:
+    async with asyncio.timeout(30):
+        while [a["detail"] for a in (await running.get("/v1/alerts"))["alerts"]] != details:
+            await asyncio.sleep(0.05)
+
+
 async def test_before_operators_have_signed_nobody_joins(tmp_path: Path) -> None:
     async with run_coordinator(tmp_path, signed=False) as running:
         with pytest.raises(RefusedError, match="no operator has signed"):
             await running.token()
-        (alert,) = (await running.get("/v1/alerts"))["alerts"]
-        assert "keys init" in alert["text"]
+        await until_alerts(running, ["rollcall keys init"])
         await running.sign_fleet()
-        assert (await running.get("/v1/alerts"))["alerts"] == []
+        await until_alerts(running, [])
         await joined(running, "a")

@@ -39,7 +39,7 @@ async def acked(peer: Peer) -> set[str]:
 
 
 async def until_acked(peer: Peer, names: set[str]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await acked(peer) != names:
             await asyncio.sleep(0.01)
 

@@ -16,7 +16,7 @@ from agent.readiness.history import History
 from agent.readiness.merge import compare
 from agent.readiness.monitor import Monitor
 from agent.readiness.publishing import Published
-from agent.readiness.reading import Reading
+from agent.readiness.reading import Reading, unknown
 from scripts import schema
 from shared.errors import BadInputError
 from shared.messages import Verdict
@@ -143,6 +143,31 @@ async def test_that_a_reading_has_grown_old_is_told_though_nobody_asks(bench: Be
         await asyncio.sleep(0.01)
     assert bench.changes > before
     assert all(probe.asked == 1 for probe in bench.probes.values())
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_is_unknown_is_read_again_soon_and_less_and_less_often(bench: Bench) -> None:
+    """A Doctor that looks once an hour, and was late once on a busy host."""
+    doctor = bench.probes["doctor"]
+    doctor.period_s, answer = 3600.0, doctor.answer
+    doctor.answer = unknown("no answer within 20 s")
+    running = asyncio.create_task(bench.monitor.run())
+    asked_at: list[int] = []
+    for second in range(0, 700, 10):
+        await asyncio.sleep(0.005)
+        asked_at += [second] * (doctor.asked - len(asked_at))
+        bench.clock.advance(10)
+    assert asked_at == [0, 10, 30, 70, 150, 310, 630]
+    doctor.answer = answer
+    for _ in range(66):
+        bench.clock.advance(10)
+        await asyncio.sleep(0.005)
+    assert doctor.asked == len(asked_at) + 1
+    for _ in range(140):
+        bench.clock.advance(10)
+        await asyncio.sleep(0.001)
+    assert doctor.asked == len(asked_at) + 1, "what is known waits for its turn"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

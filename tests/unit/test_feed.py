@@ -187,7 +187,7 @@ async def blocks(answer: ClientResponse, count: int) -> list[dict[str, str]]:
     """So many blocks with an id, as far as they have come."""
     found: list[dict[str, str]] = []
     block: dict[str, str] = {}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(found) < count:
             name, _, value = (await answer.content.readline()).decode().strip().partition(": ")
             if name:
@@ -236,7 +236,7 @@ async def test_the_number_of_consumers_is_bounded_and_places_come_free(
     crowded = await client.get("/v1/reds/stream")
     assert (crowded.status, (await crowded.json(content_type=None))["code"]) == (503, "crowded")
     open_[0].close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             await world.red()
             again = await client.get("/v1/reds/stream")
@@ -250,7 +250,7 @@ async def test_a_reader_that_takes_nothing_keeps_nobody_waiting(world: World) ->
     task = asyncio.create_task(world.feed.run())
     async with world.feed.subscribe(0), world.feed.subscribe(0) as quick:
         red = await world.red()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             page = await anext(aiter(quick))
         assert [event.key for event in page.events] == [red.key]
     task.cancel()

@@ -10,7 +10,15 @@ import pytest
 from agent.upgrade.decide import Rest, decide
 from agent.upgrade.journal import Journal
 from agent.upgrade.phases import FORWARD, MOVES, TERMINAL, Event, Phase
-from agent.upgrade.record import Entry, JournalError, Kind, Record, Status, next_phase
+from agent.upgrade.record import (
+    Entry,
+    JournalError,
+    Kind,
+    Record,
+    Status,
+    fold,
+    next_phase,
+)
 from shared.report import Target
 
 TARGET = Target(
@@ -120,6 +128,21 @@ def test_entries_that_do_not_follow_are_refused(tmp_path: Path) -> None:
     journal.append(entry(Kind.PASS, Phase.FROZEN))
     with pytest.raises(JournalError, match="passed already"):
         journal.append(entry(Kind.PASS, Phase.FROZEN))
+
+
+def test_entries_are_journalled_together_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "upgrade.log"
+    journal = write(path, good_story()[:3])
+    passed, wrong = entry(Kind.PASS, Phase.FROZEN), entry(Kind.ENTER, Phase.SWITCHED)
+    with pytest.raises(JournalError, match="is what follows"):
+        journal.append(passed, wrong)
+    assert Journal(path).load() == journal.record
+    record = journal.append(passed, entry(Kind.ENTER, Phase.STAGED))
+    assert (record.phase, record.fact(Phase.FROZEN, "x")) == (Phase.STAGED, None)
+    assert Journal(path).load() == record
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3])
+    assert Journal(path).load() == fold([*good_story()[:3], passed]), "the first of them counts"
 
 
 def test_a_long_journal_is_compacted_to_the_last_upgrade(tmp_path: Path) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
+import socket
 import ssl
+import struct
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from shared.connection import Limits
 from shared.errors import RollcallError
 from shared.http import application, call, session
-from shared.listener import Limits, Server
+from shared.listener import Server
 from shared.roster import tls_name
 from shared.tls import client_context, server_context
 from tests.support.sockets import Field, Raw, serving
@@ -112,6 +116,20 @@ async def test_a_handshake_that_never_starts_is_ended(
         silent = await field.connect()
         assert not await silent.ended(0.1)
         assert await silent.ended()
+
+
+async def test_who_is_gone_before_the_handshake_leaves_no_socket_open(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """A socket that nobody closes is a warning, and fails the test."""
+    at_once = struct.pack("ii", 1, 0)
+    async with serving(app(), contexts[0]) as field:
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", field.server.port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.2)
+        gc.collect()
 
 
 async def test_a_head_that_never_comes_is_ended_behind_tls_too(
@@ -268,7 +286,7 @@ async def test_stopping_does_not_wait_for_handshakes(
     async with serving(app(), contexts[0]) as field:
         silent = await field.connect()
         await asyncio.sleep(0.05)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await field.server.stop()
         assert await silent.ended()
 

@@ -15,8 +15,8 @@ from agent.peers.asked import ASKED, BusyError
 from agent.peers.directory import Found, Hint
 from agent.peers.hearsay import TRY, UNREACHED, Try, Unreached
 from agent.peers.silence import ALONE_S, SETTLE_S
+from scripts.minifleet.ports import free_port
 from shared.errors import NotFoundError
-from shared.ports import free_port
 from tests.support.trustkit import make_fleet
 from tests.unit.test_mesh import Peer, with_files
 
@@ -79,7 +79,7 @@ class World:
         return absence is not None and not absence.left
 
 
-async def until(good: Callable[[], bool], what: str, within_s: float = 15.0) -> float:
+async def until(good: Callable[[], bool], what: str, within_s: float = 60.0) -> float:
     """Seconds that it took."""
     began = time.monotonic()
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.cli.node import describe
+from coordinator.cli.nodetext import describe
 from shared.messages import Verdict
 from shared.report import NodeReport, ReadinessSummary, Trend
 from shared.rollout import NodeView

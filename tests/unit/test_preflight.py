@@ -20,8 +20,8 @@ from agent.hosting.finding import Finding
 from agent.hosting.preflight import necessary_missing, preflight
 from agent.layout import Layout
 from agent.service.host import Host
+from scripts.minifleet.ports import free_port
 from shared.npm import find_tools
-from shared.ports import free_port
 from shared.readiness import CheckStatus
 from tests.support.launchd.emulator import Launchd
 

@@ -12,13 +12,14 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 
-from agent.metrics import Process, render
+from agent.metrics import render
 from agent.readiness.history import History
 from agent.readiness.publishing import Published
 from agent.reading_api import reading_app
 from agent.upgrade.phases import Phase
 from scripts.debian import need
 from shared.comparing import verify
+from shared.exposition import Process
 from shared.freezing import By, Freeze
 from shared.messages import Verdict
 from shared.readiness import (

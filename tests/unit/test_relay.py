@@ -12,9 +12,9 @@ import pytest
 from agent.peers.asked import ASKED, BusyError, Operations
 from agent.peers.directory import Found, Hint
 from agent.peers.relay import RELAY
+from scripts.minifleet.ports import free_port
 from shared.errors import BadInputError, NotFoundError, UntrustedError
 from shared.messages import MAX_MESSAGE_BYTES, Message, Red, RedKind
-from shared.ports import free_port
 from tests.support.trustkit import TestFleet, make_fleet
 from tests.unit.test_liveness import Valve
 from tests.unit.test_mesh import Peer, until, with_files

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.rollout.decide import SILENT_AFTER_S, Fleet, decide
-from coordinator.rollout.plan import plan_waves
+from coordinator.rollout.waves import plan_waves
+from shared.fleetsettings import Strategy
 from shared.messages import Verdict
 from shared.report import Absence, UpgradeReport
 from shared.rollout import (
@@ -16,8 +19,9 @@ from shared.rollout import (
     RedView,
     Rollout,
     RolloutNode,
+    RolloutOptions,
     RolloutState,
-    Strategy,
+    RolloutWave,
 )
 from shared.roster import Role
 
@@ -27,11 +31,15 @@ NODES = [("canary", Role.CANARY), ("stable", Role.STABLE), ("witness", Role.WITN
 NOW = 1000.0
 
 
-def make(strategy: Strategy = Strategy.CANARY) -> Rollout:
+def make(strategy: Strategy = Strategy.CANARY, **options: object) -> Rollout:
+    chosen = RolloutOptions(strategy=strategy).model_copy(update=options)
+    waves = plan_waves([view(name) for name, _ in NODES], chosen)
+    if strategy is Strategy.IMMEDIATE:
+        chosen = chosen.model_copy(update={"max_unavailable": "100%"})
     nodes = [
         RolloutNode(name=name, role=dict(NODES)[name], wave=number, order=f"{ID}:{name}", since=0)
-        for number, wave in enumerate(plan_waves(NODES, strategy))
-        for name in wave
+        for number, wave in enumerate(waves)
+        for name in wave.nodes
     ]
     return Rollout(
         id=ID,
@@ -39,6 +47,8 @@ def make(strategy: Strategy = Strategy.CANARY) -> Rollout:
         label="x",
         strategy=strategy,
         soak_s=5,
+        options=chosen,
+        waves=[RolloutWave(kind=wave.kind, soak_s=5, estimated_s=100) for wave in waves],
         set_by="op",
         created=0,
         nodes=nodes,
@@ -66,10 +76,10 @@ def ended(name: str, outcome: str = "done", **changes: object) -> NodeView:
     return view(name, **{"upgrade": upgrade, "release": RELEASE, "attested_by": others, **changes})
 
 
-def fleet(*views: NodeView, reds: list[RedView] | None = None) -> Fleet:
+def fleet(*views: NodeView, reds: list[RedView] | None = None, **more: Any) -> Fleet:
     known = {name: view(name) for name, _ in NODES}
     known.update({each.name: each for each in views})
-    return Fleet(known, reds or [])
+    return Fleet(known, reds or [], **more)
 
 
 def states(rollout: Rollout) -> dict[str, NodeState]:
@@ -85,13 +95,6 @@ RED = RedView(
     open=True,
     acked_by=[],
 )
-
-
-def test_waves() -> None:
-    assert plan_waves(NODES, Strategy.CANARY) == [["canary"], ["stable"], ["witness"]]
-    assert plan_waves(NODES, Strategy.IMMEDIATE) == [["canary", "stable", "witness"]]
-    assert plan_waves(NODES[1:], Strategy.CANARY) == [["stable"], ["witness"]]
-    assert plan_waves([], Strategy.CANARY) == []
 
 
 def test_the_canary_goes_first_and_every_other_node_says_whom_it_waits_for() -> None:
@@ -218,8 +221,9 @@ def test_whatever_happens_one_wave_moves_and_every_decision_is_stable(
             earlier = [each for each in rollout.nodes if each.wave < node.wave]
             if node.state is NodeState.PENDING:
                 assert all(each.state is NodeState.DONE for each in earlier)
-        if before.state is not RolloutState.RUNNING:
+        if before.state not in (RolloutState.RUNNING, RolloutState.PAUSED):
             assert rollout.state is before.state
+        if rollout.state is not RolloutState.RUNNING:
             assert NodeState.PENDING not in states(rollout).values()
         assert (
             all(node.reason or node.state is NodeState.DONE for node in rollout.nodes)
@@ -236,7 +240,7 @@ def test_a_node_that_is_silent_to_its_peers_pauses_and_flags_are_taken_back() ->
     known = [view("canary", away=silent()), view("stable", away=silent(since=605.0))]
     paused = decide(begun, fleet(*known), NOW)
     assert paused.state is RolloutState.RUNNING
-    assert paused.reason == "paused: witness is silent to canary, stable since 00:10:00 UTC"
+    assert paused.reason == "held: witness is silent to canary, stable since 00:10:00 UTC"
     assert set(states(paused).values()) == {NodeState.WAITING}
     assert paused.nodes[0].reason == paused.reason
     assert states(decide(paused, fleet(), NOW))["canary"] is NodeState.PENDING, "by itself"
@@ -244,7 +248,7 @@ def test_a_node_that_is_silent_to_its_peers_pauses_and_flags_are_taken_back() ->
 
 def test_who_has_left_pauses_too_and_is_not_called_silent() -> None:
     paused = decide(make(), fleet(view("stable", away=silent(left=True))), NOW)
-    assert paused.reason == "paused: witness said goodbye to stable at 00:10:00 UTC"
+    assert paused.reason == "held: witness said goodbye to stable at 00:10:00 UTC"
     assert states(paused)["canary"] is NodeState.WAITING
 
 
@@ -253,7 +257,7 @@ def test_a_node_that_moves_goes_on_while_a_peer_is_silent() -> None:
     upgrade = UpgradeReport(order=f"{ID}:canary", release=RELEASE, phase="staged", began=0)
     moving = decide(begun, fleet(view("canary", upgrade=upgrade, away=silent())), NOW)
     assert states(moving)["canary"] is NodeState.MOVING
-    assert moving.reason.startswith("paused: witness is silent")
+    assert moving.reason.startswith("held: witness is silent")
 
 
 def test_what_a_node_said_that_is_not_heard_any_more_pauses_nothing_by_itself() -> None:
@@ -262,3 +266,13 @@ def test_what_a_node_said_that_is_not_heard_any_more_pauses_nothing_by_itself() 
     assert waiting.reason == "waits to hear of stable"
     strange = {"stranger": Absence(since=0)}
     assert decide(make(), fleet(view("stable", away=strange)), NOW).reason == ""
+
+
+def test_a_node_that_is_looked_at_says_who_has_not_signed() -> None:
+    begun = decide(make(), fleet(), NOW)
+    upgrade = UpgradeReport(order=f"{ID}:canary", release=RELEASE, phase="attested", began=0)
+    looked = decide(begun, fleet(view("canary", upgrade=upgrade, attested_by=["stable"])), NOW + 5)
+    assert (looked.nodes[0].waits_for, looked.nodes[0].since) == (["witness"], NOW + 5)
+    staged = upgrade.model_copy(update={"phase": "staged"})
+    busy = decide(begun, fleet(view("canary", upgrade=staged)), NOW)
+    assert busy.nodes[0].waits_for == ["canary"]

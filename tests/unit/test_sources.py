@@ -20,8 +20,8 @@ from agent.readiness.probes.digest import DigestProbe
 from agent.readiness.probes.queue import QueueProbe
 from agent.readiness.reading import Probe
 from agent.readiness.sources import MAX_READING, make_source
+from scripts.minifleet.ports import free_port
 from shared.npm import NodeTools
-from shared.ports import free_port
 from shared.readiness import Check, CheckStatus
 from tests.conftest import ManualClock
 

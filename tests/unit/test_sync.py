@@ -9,13 +9,14 @@ import pytest
 from agent.clearing import Offered
 from agent.coordinator import Coordinator
 from agent.store import Store
-from agent.sync import Sync
+from agent.sync import Shares, Sync
 from agent.trust import Trust
 from shared.clock import SystemClock
 from shared.errors import UnavailableError
 from shared.messages import Verdict
 from shared.report import NodeReport, ReadinessSummary, SyncAnswer, SyncRequest, Target
 from shared.roster import sign_roster
+from shared.traffic import TrafficWord
 from tests.support.trustkit import TestFleet, make_fleet
 from tests.unit.test_journal import TARGET
 
@@ -25,8 +26,10 @@ class FakeCoordinator:
 
     def __init__(self) -> None:
         self.answer: SyncAnswer | None = None
+        self.tags: list[str | None] = []
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
+        self.tags.append(request.traffic)
         await asyncio.sleep(0.01)
         if self.answer is None:
             raise UnavailableError("away")
@@ -53,7 +56,11 @@ class NoClears:
 
 
 async def heard(
-    fake: FakeCoordinator, trust: Trust, path: Path, story: list[SyncAnswer | None]
+    fake: FakeCoordinator,
+    trust: Trust,
+    path: Path,
+    story: list[SyncAnswer | None],
+    shares: Shares | None = None,
 ) -> list[Target | None]:
     """The targets that the agent was told, one after each part of the story."""
     store = await Store.open(path)
@@ -74,13 +81,14 @@ async def heard(
         told.append,
         NoRepository(),
         clears=NoClears(),
+        shares=shares,
     )
     last = []
     running = asyncio.create_task(sync.run())
     for answer in story:
         fake.answer = answer
         told.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(told) < 2:
                 sync.changed()
                 await asyncio.sleep(0.02)
@@ -100,6 +108,30 @@ async def test_a_target_is_forgotten_while_the_coordinator_is_away(fleet: TestFl
         None,
         TARGET,
     ]
+
+
+class HeardShares:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.words: list[TrafficWord | None] = []
+        self.tag = ""
+
+    def heard(self, word: TrafficWord | None) -> None:
+        self.words.append(word)
+        self.tag = "" if word is None else word.tag
+
+
+async def test_a_share_is_heard_and_forgotten_with_the_coordinator(fleet: TestFleet) -> None:
+    shares, word = HeardShares(), TrafficWord(frozen="a fair is on")
+    given = SyncAnswer(generation=5, traffic=word)
+    path = fleet.layout("a").database
+    fake = FakeCoordinator()
+    await heard(fake, fleet.trust("a"), path, [given, None], shares)
+    assert shares.words[0] == word
+    assert shares.words[-1] is None
+    assert word.tag in fake.tags
+    assert fake.tags[0] == ""
 
 
 async def test_a_newer_roster_is_taken_and_an_older_one_is_not(fleet: TestFleet) -> None:

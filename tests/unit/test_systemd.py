@@ -57,7 +57,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 async def until(service: SupervisedService, unlike: Pid) -> Pid:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             alive = await service.alive()
             if alive is not None and alive != unlike:
@@ -101,7 +101,7 @@ async def test_one_that_ignores_sigterm_is_killed(rig: Rig) -> None:
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
     service = await rig.service()
     started = await service.start(rig.spec((sys.executable, "-S", "-c", stubborn)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "up" not in (rig.folder / "gateway.log").read_text():
             await asyncio.sleep(0.05)
     await service.stop(0.3)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata
 
-from coordinator.ceremony import Bundle, Change, add_release, begin, change, withdraw
+from coordinator.bundle import Bundle
+from coordinator.ceremony import Change, add_release, begin, change, withdraw
 from coordinator.cli.shown import describe
 from coordinator.home import make_next_keys, open_home
 from coordinator.repository import Repository
@@ -174,11 +175,15 @@ def test_the_coordinator_keeps_timestamp_and_snapshot_young(tmp_path: Path) -> N
         timestamp = read_timestamp(repository.read("timestamp.json")).signed
         assert timestamp.expires.timestamp() > clock.now() + 0.9 * DAY
         assert timestamp.snapshot_meta.version == snapshots
-    assert repository.alerts() == []
-    clock.advance(165 * DAY)
-    assert "targets metadata expires in" in repository.alerts()[0]
-    clock.advance(20 * DAY)
-    assert "no node installs anything" in repository.alerts()[0]
+
+
+def test_the_coordinator_knows_when_what_operators_signed_expires(tmp_path: Path) -> None:
+    clock = ManualClock()
+    repository = SignedRepository(tmp_path, clock=clock).repository
+    days = {name: (ends - clock.now()) / DAY for name, ends in repository.expiries().items()}
+    assert days == {"root": pytest.approx(365, abs=1), "targets": pytest.approx(180, abs=10)}
+    (authority,) = repository.authority_expiries()
+    assert (authority - clock.now()) / DAY == pytest.approx(3650, abs=2)
 
 
 def test_the_repository_is_the_same_after_a_restart(
@@ -267,7 +272,8 @@ def test_a_bundle_that_was_tampered_with_is_not_signed(
 def test_what_the_repository_refuses(signed: SignedRepository) -> None:
     clock, published = signed.clock, signed.published
     operator = signed.operators[0]
-    stale = add_release(published, signed.release("2026.8.1").manifest, {}, clock.now())
+    manifest = signed.release("2026.8.1").manifest.model_copy(update={"name": "2026.8.0"})
+    stale = add_release(published, manifest, {}, clock.now())
     operator.sign(stale, published.root.signed)
     signed.release("2026.8.2")
     with pytest.raises(ConflictError, match="is next"):

@@ -3,6 +3,7 @@
 import { doctor } from "./doctor.mjs";
 import { runGateway } from "./gateway.mjs";
 import { drifts, plugins } from "./plugins.mjs";
+import { skills } from "./skills.mjs";
 import { configPath, isNew, readConfig, version } from "./settings.mjs";
 
 const args = process.argv.slice(2);
@@ -76,6 +77,7 @@ async function main() {
   if (args[0] === "doctor") return doctor(args.slice(1));
   if (args[0] === "gateway") return gateway();
   if (args[0] === "plugins") return plugins(args.slice(1));
+  if (args[0] === "skills") return skills(args.slice(1));
   if (args[0] === "config" && args[1] === "validate") return config();
   process.stderr.write(`error: unknown command '${args[0] ?? ""}'\n`);
   return 1;

@@ -112,6 +112,19 @@ export function plugins(args) {
       } catch (error) {
         return complain(error.message);
       }
+    case "uninstall": {
+      const [id] = rest.filter((word) => !word.startsWith("-"));
+      if (!records[id]) return complain(`Plugin not found: ${id}`);
+      if (!rest.includes("--force")) return complain("Uninstall needs a terminal, or --force.");
+      fs.rmSync(path.dirname(path.dirname(records[id].installPath)), { recursive: true, force: true });
+      const { [id]: _, ...others } = records;
+      fs.writeFileSync(recordsPath, JSON.stringify(others));
+      const { config } = readConfig();
+      const entries = { ...config.plugins?.entries, [id]: { enabled: false } };
+      writeConfig({ ...config, plugins: { ...config.plugins, entries } });
+      process.stdout.write(`Uninstalled plugin "${id}".\n`);
+      return 0;
+    }
     case "inspect": {
       const record = records[rest[0]];
       if (!record) return complain(`Plugin not found: ${rest[0]}`);
