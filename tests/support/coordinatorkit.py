@@ -176,6 +176,11 @@ async def run_coordinator(root: Path, *, signed: bool = True) -> AsyncIterator[R
         await made.stop()
 
 
+def secret_of(token: str) -> str:
+    """The part of an operator's token that nobody else may see; it may itself contain `_`."""
+    return token.split("_", 3)[3]
+
+
 async def joined(running: Reached, name: str, role: Role = Role.STABLE) -> Layout:
     layout = Layout(running.root / name)
     await join(layout, await running.token(), name, role)

@@ -26,7 +26,7 @@ from coordinator.operators import OperatorRole, TokenText, make_token
 from shared.clock import SystemClock
 from shared.errors import ConflictError, RollcallError
 from shared.http import RefusedError
-from tests.support.coordinatorkit import Running, joined
+from tests.support.coordinatorkit import Running, joined, secret_of
 
 ROUTES = [route for resource in RESOURCES for route in resource.routes]
 GUARDED = [route for route in ROUTES if route.allows is not Allows.ANYONE]
@@ -193,7 +193,7 @@ async def test_the_database_has_no_secret(running: Running) -> None:
     await running.stop()
     stored = await asyncio.to_thread(running.settings.paths.database.read_bytes)
     for text in (made["token"], admin(running)):
-        secret = text.rpartition("_")[2]
+        secret = secret_of(text)
         assert secret.encode() not in stored
     assert running.settings.paths.token.stat().st_mode & 0o777 == 0o600
 
@@ -301,7 +301,7 @@ async def test_the_command_line_shows_a_token_once(running: Running) -> None:
     assert text.startswith("rollcall_op_")
     assert (await running.reply("GET", "/v1/nodes", token=text)).status == 200
     listed = await asyncio.to_thread(cli, running, "operator", "token", "list", "--json")
-    assert text.rpartition("_")[2] not in listed.stdout
+    assert secret_of(text) not in listed.stdout
 
 
 @pytest.mark.parametrize(

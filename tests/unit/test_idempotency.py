@@ -21,7 +21,7 @@ from coordinator.store.settling import Settlement, answered_by, settling
 from shared.errors import BadInputError
 from shared.wire import Wire
 from tests.conftest import ManualClock
-from tests.support.coordinatorkit import Reply, Running
+from tests.support.coordinatorkit import Reply, Running, secret_of
 
 
 async def create(running: Running, key: str | None, body: Any, token: str | None = None) -> Reply:
@@ -102,7 +102,7 @@ async def test_a_secret_is_sealed_on_disk_and_given_again_after_a_restart(runnin
     asked = {"name": "ann", "role": "viewer"}
     made = await create(running, "k1", asked)
     await running.restart()
-    secret = made.body["token"].rsplit("_", 1)[1].encode()
+    secret = secret_of(made.body["token"]).encode()
     home = running.settings.paths.root
     files = [path for path in home.rglob("*") if path.is_file()]
     assert running.settings.paths.database in files
