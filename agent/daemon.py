@@ -341,6 +341,7 @@ class Daemon:
                 *self._duties.ordering.alerts,
             ],
             certificate_expires=self._fleet.renewal.expires,
+            blocked=await self._upgrading.keeper.blocklist(),
             standing=self._upgrading.outlook.now,
             balancers=self._balancing.askers.seen(),
             weight=self._balancing.traffic.get(),

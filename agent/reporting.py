@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import agent
 from agent.peers.directory import Directory
 from agent.peers.mesh import Mesh
+from agent.store import Blocked
 from agent.trust import Trust
 from agent.upgrade.phases import Phase
 from agent.upgrade.record import Record
@@ -16,6 +17,7 @@ from shared.nodes import Cohort, NodeHealth
 from shared.protocol import SPOKEN
 from shared.readiness import CheckStatus, ReadinessDocument
 from shared.report import (
+    MAX_BLOCKED,
     MAX_CONCERNS,
     Absence,
     Asker,
@@ -57,6 +59,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
     broadcasts: list[Broadcast],
     alerts: list[str],
     certificate_expires: float | None,
+    blocked: list[Blocked],
     standing: Standing | None,
     balancers: list[Asker],
     weight: int,
@@ -100,6 +103,7 @@ def build_report(  # noqa: PLR0913 - one report out of everything that it shows
         dropped=dict(mesh.dropped),
         roster_epoch=trust.roster.epoch,
         certificate_expires=certificate_expires,
+        blocked=[each.release for each in blocked[-MAX_BLOCKED:]],
         standing=standing,
         balancers=balancers,
         weight=weight,

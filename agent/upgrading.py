@@ -83,6 +83,7 @@ class Upgrading:
             deps.clock,
             lambda: journal.record,
             Keeping(limits.keep_bookmarks, limits.keep_bookmark_days),
+            changes.notify,
         )
         self.outlook = Outlook(layout, deps.config.gateway, deps.snapshots, deps.clock, changes)
         self.conductor = Conductor(

@@ -402,6 +402,7 @@ def _view(node: StoredNode, report: NodeReport | None, now: float) -> NodeView:
             "broadcasts": report.broadcasts,
             "alerts": report.alerts,
             "certificate_expires": report.certificate_expires,
+            "blocked": report.blocked,
             "standing": report.standing,
             "trends": report.trends,
             "balancers": report.balancers,

@@ -20,6 +20,7 @@ MAX_ASKED_REDS = 128
 """Open reds for which clears are asked at once; the first of them freeze as well as all."""
 MAX_CLEARS = 16
 MAX_WITHDRAWN = 16
+MAX_BLOCKED = 64
 MAX_CONCERNS = 32
 MAX_CHECKS = 64
 
@@ -215,6 +216,8 @@ class NodeReport(Wire):
     """Peer messages that were not accepted since the agent started, by reason."""
     roster_epoch: int = 0
     certificate_expires: float | None = None
+    blocked: Annotated[list[Sha256], Field(max_length=MAX_BLOCKED)] = []
+    """Releases on its blocklist, the newest where there are more: it does not begin an upgrade to one of them."""
     standing: Standing | None = None
     balancers: Annotated[list[Asker], Field(max_length=64)] = []
     """Who asked in the last minute whether to send traffic here."""

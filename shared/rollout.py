@@ -294,6 +294,8 @@ class NodeView(Wire):
     alerts: list[Reason] = []
     certificate_expires: float | None = None
     roster_epoch: int = 0
+    blocked: list[Sha256] = []
+    """Releases that failed there, which it does not take again."""
     standing: Standing | None = None
     trends: list[Trend] = []
     balancers: list[Asker] = []

@@ -43,9 +43,11 @@ class Keeper:
         clock: Clock,
         record: Callable[[], Record | None],
         usual: Keeping,
+        on_change: Callable[[], None],
     ) -> None:
         self._bookmarks, self._store, self._layout = bookmarks, store, layout
         self._clock, self._record, self._usual = clock, record, usual
+        self._on_change = on_change
 
     async def bookmarks(self) -> list[BookmarkSummary]:
         return await asyncio.to_thread(self._list)
@@ -121,4 +123,5 @@ class Keeper:
             )
         for each in going:
             await self._store.unblock(each)
+        self._on_change()
         return going

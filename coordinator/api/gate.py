@@ -71,11 +71,11 @@ class Gate:
         return answer
 
     async def carry_out(
-        self, resource: Resource, route: Route, call: Call, described: str | None
+        self, resource: Resource, route: Route, call: Call, described: str
     ) -> web.StreamResponse:
-        """What was admitted and read. `described` tells requests under the call's Idempotency-Key apart, if it has
-        one."""
-        if call.key is None or described is None:
+        """What was admitted and read. `described` tells requests under the call's Idempotency-Key apart; without a
+        key nobody reads it."""
+        if call.key is None:
             return (await self._settled(resource, route, call, None))[0]
         asked = idempotency.Asked(call.caller.who, call.key, described, route.secret)
         perform = partial(self._settled_or_refused, resource, route, call, asked)
@@ -108,9 +108,7 @@ class Gate:
         call.if_match = request.headers.get(versions.HEADER)
         raw = await _read(route, request)
         call.body = _shaped(route, raw)
-        described = None
-        if call.key is not None:
-            described = idempotency.describe_request(request, raw or b"")
+        described = "" if call.key is None else idempotency.describe_request(request, raw or b"")
         del raw  # thousands of requests wait from here on
         return await self.carry_out(resource, route, call, described)
 

@@ -154,6 +154,7 @@ def describe(node: NodeView, upgrades: Sequence[NodeUpgrade] = ()) -> list[str]:
         "cohort": _cohort(node),
         "pending": _pending(node),
         "upgrade": "" if node.upgrade is None else _describe_upgrade(node.upgrade),
+        "blocklist": ", ".join(each[:12] for each in node.blocked),
         "frozen by": ", ".join(node.frozen_by),
         "cert": days_left(node),
     }

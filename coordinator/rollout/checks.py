@@ -93,6 +93,19 @@ def check_undo(
     return found
 
 
+def failed_before(node: NodeView, release: str) -> Refusal | None:
+    """The node's own blocklist: it drops an order to such a release."""
+    if release not in node.blocked:
+        return None
+    return Refusal(
+        gate="blocklist",
+        node=node.name,
+        reason=f"release {release[:12]} failed on {node.name} before",
+        remedy="freeze a corrected release under a new name, or allow it again on that node:"
+        f" rollcall-agent blocklist clear {release[:12]}",
+    )
+
+
 def blocked_words(release: str, fleet: Fleet) -> str:
     count, limit = fleet.rollbacks.get(release, 0), fleet.settings.block_after
     times = "once" if count == 1 else f"{count} times"
@@ -180,6 +193,9 @@ def check_node(node: NodeView, release: Release, way: WayBack | None, now: float
         _agent(node, release),
     ]
     refusals = []
+    if (failed := failed_before(node, release.id)) is not None:
+        found.append(PlanCheck(id="blocklist", status=CheckStatus.FAIL, reason=failed.reason))
+        refusals.append(failed)
     if way is not None and not way.possible:
         refusals.append(
             Refusal(

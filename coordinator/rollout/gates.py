@@ -15,7 +15,7 @@ from coordinator.rollout.facts import Fleet
 from coordinator.rollout.observe import is_out, listed
 from coordinator.rollout.windows import shut as window_shut
 from shared.messages import Verdict
-from shared.rollout import BAD, NodeState, Rollout, RolloutKind, RolloutNode
+from shared.rollout import BAD, FINAL, NodeState, Rollout, RolloutKind, RolloutNode
 from shared.wire import short
 
 PATIENCE_S = 30.0
@@ -73,8 +73,8 @@ def open_red(at: Situation) -> Shut | None:
 
 
 def blocked_release(at: Situation) -> Shut | None:
-    """Rolled back too often, wherever that was."""
-    if at.rollout.kind is RolloutKind.UNDO:
+    """Rolled back too often, wherever that was. Where no node is left to move there is nothing to stop."""
+    if at.rollout.kind is RolloutKind.UNDO or all(node.state in FINAL for node in at.nodes):
         return None
     words = blocked_words(at.rollout.release, at.fleet)
     if not words:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from coordinator.rollout.checks import failed_before
 from coordinator.rollout.facts import Fleet
 from coordinator.rollout.gates import How, Situation, shut_gates
 from coordinator.rollout.observe import listed, passed, put, stopped
@@ -82,6 +83,7 @@ def retry(
             raise ConflictError(
                 f"{node.name} is {node.state}", remedy="only what failed is retried"
             )
+        _check_wanted(rollout, node, fleet)
         nodes.append(_again(rollout, node, _by(who, reason), now))
     if rollout.state is RolloutState.RUNNING:
         return rollout.model_copy(update={"nodes": nodes})
@@ -225,6 +227,14 @@ def _check(rollout: Rollout, what: str, *states: RolloutState) -> None:
     raise ConflictError(
         f"rollout {rollout.id} is {rollout.state}{why}: it cannot be {what}", remedy=remedy
     )
+
+
+def _check_wanted(rollout: Rollout, node: RolloutNode, fleet: Fleet) -> None:
+    view = fleet.nodes.get(node.name)
+    if rollout.kind is RolloutKind.UNDO or view is None:
+        return
+    if (failed := failed_before(view, rollout.release)) is not None:
+        raise ConflictError(failed.reason, remedy=failed.remedy)
 
 
 def _check_open(rollout: Rollout, nodes: Sequence[RolloutNode], fleet: Fleet, now: float) -> None:

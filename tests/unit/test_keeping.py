@@ -142,6 +142,7 @@ async def test_a_damaged_bookmark_goes_unless_it_is_the_one_in_use(tmp_path: Pat
         SystemClock(),
         lambda: record,
         Keeping(3, 30),
+        lambda: None,
     )
     assert await keeper.prune() == []
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["mine"]

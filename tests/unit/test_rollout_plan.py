@@ -198,6 +198,7 @@ def test_only_the_named_nodes_move() -> None:
         ("direction", plan(known([node("a", version_running="2026.9.7")]))),
         ("protocol", plan(known([*THREE, node("z", protocol=ProtocolRange(min=900, max=901))]))),
         ("way-back", plan(known([node("a", standing=BROKEN)]))),
+        ("blocklist", plan(known([node("a", blocked=[NEW]), node("b")]))),
         ("adjacency", plan(known([node("a", balancers=[ASKER]), node("b")]), steps=[100])),
     ],
 )

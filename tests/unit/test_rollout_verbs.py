@@ -139,6 +139,22 @@ def test_retry_gives_a_new_order_and_an_ended_rollout_goes_on() -> None:
         verbs.retry(going, ["nobody"], "op", "", fleet(), NOW)
 
 
+def test_retry_is_refused_where_the_node_would_not_take_the_release() -> None:
+    halted = decide(begun(), fleet(ended("canary", "dropped")), NOW)
+    known = fleet(ended("canary", "dropped", blocked=[RELEASE]))
+    with pytest.raises(ConflictError, match="failed on canary before") as told:
+        verbs.retry(halted, [], "op", "", known, NOW)
+    assert "rollcall-agent blocklist clear" in str(told.value.remedy)
+
+
+def test_a_rollout_without_a_node_left_to_move_ends_though_its_release_is_blocked() -> None:
+    halted = decide(begun(), fleet(rollbacks={RELEASE: 3}), NOW)
+    assert halted.state is RolloutState.HALTED
+    left = verbs.skip(halted, ["canary", "stable", "witness"], "op", "", NOW)
+    resumed = verbs.resume(left, "op", "", fleet(rollbacks={RELEASE: 3}), NOW)
+    assert decide(resumed, fleet(rollbacks={RELEASE: 3}), NOW).state is RolloutState.ABORTED
+
+
 def test_a_node_that_has_claimed_and_waits_says_for_what() -> None:
     claimed = verbs.claim(begun(), f"{ID}:canary", "canary", 300, NOW)
     frozen = fleet(view("canary", waiting="op froze this node"))
