@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -27,8 +28,9 @@ log = structlog.get_logger()
 WAIT_S = 12.0
 """How long an exchange waits for news of the coordinator: each is a heartbeat too, and a node counts as silent after
 30 s. What changes here is told at once."""
-BATCH_S, LEAST_S = 0.1, 0.01
-"""From one exchange that tells what is new here to the next: between their beginnings, and from the end."""
+BURST, BATCH_S, LEAST_S = 3, 0.1, 0.01
+"""So many exchanges that tell what is new here begin within BURST * BATCH_S, and none within LEAST_S of the last one's
+end. After a quiet moment news goes out at once: the next node may wait for the end of this one's upgrade."""
 AT_LEAST_S, REFUSED_S = 0.05, 1.0
 """Between two exchanges: a coordinator that always has news at once must not keep this host busy."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 10.0
@@ -147,16 +149,18 @@ class Sync:
                 await self._clock.sleep(backoff.failed())
 
     async def _tell(self) -> None:
+        begun: deque[float] = deque([float("-inf")] * BURST, maxlen=BURST)
         while True:
             await self._news.wait()
             self._news.clear()
-            began = self._clock.monotonic()
+            begun.append(self._clock.monotonic())
             try:
                 await self._exchange(0)
             except (RollcallError, OSError) as error:
                 self._lost(error)
                 await self._clock.sleep(1.0)
-            await self._clock.sleep(max(LEAST_S, BATCH_S - (self._clock.monotonic() - began)))
+            due = begun[0] + BURST * BATCH_S
+            await self._clock.sleep(max(LEAST_S, due - self._clock.monotonic()))
 
     async def _exchange(self, wait_s: float) -> None:
         offered = await self._clears.offer()

@@ -19,7 +19,7 @@ LOOK_S = 0.1
 """Between the three looks at a gateway that has just been started, on both sides."""
 POLL_S = 0.5
 LIMIT_S = 900.0
-WORK = ("staged", "verified", "snapshotted", "migrated", "restarted", "proven")
+WORK = ("staged", "verified", "drained", "snapshotted", "migrated", "restarted", "proven")
 """Phases whose time is not ours; rollout.py says why."""
 
 PACE = replace(

@@ -13,12 +13,13 @@ taken out on both:
 - making ready while the old gateway serves: npm ci, `npm ls`, `--version`, and a rehearsal on a copy of the state with
   migration, Doctor and a start. Ours the phases `staged` and `verified`, which also read every file, none of it before
   a node's turn. The trees are shared: the first node installs for all, on either side;
+- the drain: the gateway is asked by its own command. Ours the phase `drained`, which tells load balancers too;
 - the outage: stop, a copy of the state, migration, start, until the gateway is ready. Ours the phases `snapshotted`,
   `migrated` and `restarted`;
 - the proof: Doctor once more, and three looks, LOOK_S apart. Ours the phase `proven`.
 Of Ansible every command's own time is taken out, of ours these phases alone. So ours has in it: the flag and its claim
-with all checks, evidence and bookmark, the drain, the switch, each peer's look and its signature, the last known good,
-the journal between phases, the report, and the gates before the next node. No peer looks at Ansible's hosts. At 100
+with all checks, evidence and bookmark, the switch, each peer's look and its signature, the last known good, the
+journal between phases, the report, and the gates before the next node. No peer looks at Ansible's hosts. At 100
 nodes nothing is done, so nothing of ours is taken out.
 
 Ansible is tuned: a local connection, pipelining, no facts, a named interpreter. Of its 100 hosts SAMPLE are played;
