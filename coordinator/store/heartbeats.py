@@ -6,7 +6,7 @@ from coordinator.store.nodes import Beat, NodeQueries
 from coordinator.store.together import Together
 
 GATHER_S = 0.005
-"""How long the first of them waits for others."""
+"""How long the first of them waits for others, where many come."""
 
 
 class Heartbeats:

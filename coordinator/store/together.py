@@ -9,9 +9,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+FEW = 4
+
+
 class Together(Generic[T]):
-    """One write at a time, with whatever has come until it begins; `gather_s` is how long the first of them waits for
-    others. `write` keeps all or nothing."""
+    """One write at a time, with whatever has come until it begins. After a write of more than FEW the first of the
+    next ones waits `gather_s` for others: where few come, each is written at once. `write` keeps all or nothing."""
 
     def __init__(
         self, write: Callable[[list[T]], Awaitable[None]], name: str, gather_s: float = 0.0
@@ -19,6 +22,7 @@ class Together(Generic[T]):
         self._write_all, self._name, self._gather_s = write, name, gather_s
         self._waiting: list[tuple[T, asyncio.Future[None]]] = []
         self._committing: asyncio.Task[None] | None = None
+        self._many = False
 
     async def keep(self, item: T) -> None:
         """Returns when it is durable; in the order of the calls. Raises what the database says."""
@@ -36,8 +40,9 @@ class Together(Generic[T]):
     async def _commit(self) -> None:
         try:
             while self._waiting:
-                await asyncio.sleep(self._gather_s)
+                await asyncio.sleep(self._gather_s if self._many else 0)
                 batch, self._waiting = self._waiting, []
+                self._many = len(batch) > FEW
                 await self._write(batch)
         finally:
             self._committing = None

@@ -74,9 +74,6 @@ class TrafficEngine:
         generation, known = 0, -1
         while True:
             generation = await self._notifier.wait_beyond(generation, TICK_S)
-            found = await self._queries.last_rollout()
-            if found is not None and found[0].state is RolloutState.RUNNING:
-                await self.beside(found[0])
             began, news = self._clock.monotonic(), self._fleet.upgrade_news
             if self._book.unsettled or news != known:
                 await self.step()
