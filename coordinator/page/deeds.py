@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
-from coordinator.page.visit import Drawn, Goes, Group, PageRoute, Visit
+from coordinator.page.visit import (
+    Drawn,
+    Goes,
+    Group,
+    PageRoute,
+    Visit,
+    may_be_mended,
+    status_of,
+)
+from shared.errors import RollcallError
 from shared.wire import Wire
 
 Answer = Wire | web.StreamResponse
@@ -82,13 +91,29 @@ class Steps:
         deed = self.deed
         visit.inside.must(visit.signed.caller, deed.action)
         told = await deed.tell(visit)
-        return Drawn("confirm.html", told.title, {"told": told}, active=deed.active)
+        return self._drawn(told)
 
     async def do(self, visit: Visit) -> Drawn | Goes:
         deed = self.deed
         named = {name: each for name, each in visit.path.items() if f"{{{name}}}" in deed.action}
-        answer = await visit.change(deed.action, named, deed.body)
+        try:
+            answer = await visit.change(deed.action, named, deed.body)
+        except RollcallError as error:
+            if not may_be_mended(error):
+                raise
+            return await self._once_more(visit, error)
         return deed.after(visit, answer)
+
+    async def _once_more(self, visit: Visit, error: RollcallError) -> Drawn:
+        """The form as it was sent, with what is wrong with it: what somebody typed is not lost."""
+        told = await self.deed.tell(visit)
+        sent = [replace(each, value=visit.form.get(each.name, "")) for each in told.fields]
+        return self._drawn(replace(told, fields=sent), error)
+
+    def _drawn(self, told: Told, refused: RollcallError | None = None) -> Drawn:
+        status = 200 if refused is None else status_of(refused)
+        values = {"told": told, "refused": refused}
+        return Drawn("confirm.html", told.title, values, active=self.deed.active, status=status)
 
 
 @dataclass

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from coordinator.api.inside import Ask, Inside
 from coordinator.page.sessions import SignedIn
-from shared.errors import BadInputError
+from shared.errors import BadInputError, RollcallError
+from shared.http import RefusedError
 from shared.wire import Wire
 
 W = TypeVar("W", bound=Wire)
@@ -86,6 +87,17 @@ class Visit:
         asked = body(self) if admitted else None
         ask = Ask(action, parameters, {}, asked, key, self.request)
         return await self.inside.ask(self.signed.caller, ask)
+
+
+def status_of(error: RollcallError) -> int:
+    """Of the answer that says so."""
+    return error.status if isinstance(error, RefusedError) else error.http_status
+
+
+def may_be_mended(error: RollcallError) -> bool:
+    """By other words in the same form, or by the same a little later."""
+    status = status_of(error)
+    return 400 <= status < 500 and status not in (401, 403)
 
 
 Handler = Callable[[Any, Visit], Awaitable[Drawn | Goes | web.StreamResponse]]

@@ -25,7 +25,7 @@ from coordinator.page.sessions import (
     drop_cookie,
     put_cookie,
 )
-from coordinator.page.visit import Drawn, Goes, Group, PageRoute, Visit
+from coordinator.page.visit import Drawn, Goes, Group, PageRoute, Visit, status_of
 from shared.clock import Clock
 from shared.errors import BadInputError, NotFoundError, RollcallError
 from shared.http import RefusedError, read_body
@@ -164,11 +164,11 @@ class Page:
 
     async def _failed(self, visit: Visit, error: RollcallError) -> web.StreamResponse:
         """The error as a page; a part that was to be drawn anew is left as it is."""
-        status = error.status if isinstance(error, RefusedError) else error.http_status
+        status = status_of(error)
         if LIVE_HEADER in visit.request.headers:
             return web.Response(status=status, headers={**HEADERS, "HX-Reswap": "none"})
         code = error.refused_code if isinstance(error, RefusedError) else error.code
-        values = {"error": error, "code": code, "status": status}
+        values = {"refused": error, "code": code, "status": status}
         return await self._draw(visit, Drawn("error.html", "Refused", values, status=status))
 
     async def _show_sign_in(self, request: web.Request) -> web.Response:

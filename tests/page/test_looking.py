@@ -8,9 +8,10 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from agent.layout import Layout
 from agent.trust import load_trust
@@ -261,6 +262,16 @@ async def test_without_javascript_what_is_done_by_forms_is_done(scene: Scene) ->
     await visitor.press("Cancel …")
     await visitor.press("Cancel the order")
     assert "Cancelled." in await visitor.text()
+    await visitor.go("/rollouts/new")
+    await visitor.page.select_option("#f-release", index=1)
+    chosen = await visitor.page.input_value("#f-release")
+    await visitor.page.fill("#f-batch", "lots")
+    await visitor.page.check("input[name=yes_really]")
+    await visitor.press("Preview the plan")
+    assert "batch" in await visitor.page.get_by_role("alert").inner_text()
+    kept = [await visitor.page.input_value(f"#f-{name}") for name in ("release", "batch")]
+    assert kept == [chosen, "lots"]
+    assert await visitor.page.is_checked("input[name=yes_really]")
     await visitor.go("/sla-sweep")
     await visitor.press("Look")
     assert "Dry run" in await visitor.text()
@@ -269,6 +280,51 @@ async def test_without_javascript_what_is_done_by_forms_is_done(scene: Scene) ->
     assert visitor.page.url.endswith("/sign-in")
     await visitor.go("/")
     assert "/sign-in" in visitor.page.url
+
+
+async def test_an_alert_is_taken_on_and_silenced(scene: Scene) -> None:
+    visitor = await scene.visitor()
+    await visitor.sign_in(scene.admin)
+    await alerted(scene, "red-open")
+    await visitor.go("/alerts")
+    row = visitor.page.locator("tr", has_text="readiness").first
+    await row.get_by_role("link", name="acknowledge …").click()
+    assert "taken on by you" in await visitor.text()
+    await visitor.page.fill("#f-reason", "on my way")
+    await visitor.press("Acknowledge")
+    assert "Acknowledged." in await visitor.text()
+    alert = await alerted(scene, "red-open")
+    taken_on = alert["acknowledged"]
+    assert (taken_on["by"].split()[0], taken_on["reason"]) == ("first", "on my way")
+    assert f"{taken_on['by']}: on my way" in await row.inner_text()
+    await row.get_by_role("link", name="silence …").click()
+    assert await visitor.page.input_value("#f-rule") == "red-open"
+    assert await visitor.page.input_value("#f-subject") == alert["subject"]
+    await visitor.page.fill("#f-for", "soon")
+    await visitor.page.fill("#f-reason", "repairs")
+    await visitor.press("Silence")
+    assert "for:" in await visitor.page.get_by_role("alert").inner_text()
+    assert await visitor.page.input_value("#f-reason") == "repairs", "nothing typed is lost"
+    await visitor.page.fill("#f-for", "2h")
+    await visitor.press("Silence")
+    assert "Silenced." in await visitor.text()
+    await expect(row).to_contain_text("silenced", timeout=20_000)
+    silences = visitor.page.locator("section[aria-labelledby=silences] li", has_text="repairs")
+    await silences.get_by_role("link", name="lift …").click()
+    await visitor.press("Lift")
+    assert "Lifted." in await visitor.text()
+    assert await silences.count() == 0
+    await expect(row).not_to_contain_text("silenced", timeout=20_000)
+
+
+async def alerted(scene: Scene, rule: str) -> dict[str, Any]:
+    """The open alert by this rule, which stands there a moment after its cause."""
+    async with asyncio.timeout(30):
+        while True:
+            for each in (await scene.running.get("/v1/alerts"))["alerts"]:
+                if each["rule"] == rule:
+                    return dict(each)
+            await asyncio.sleep(0.1)
 
 
 async def test_a_page_is_drawn_anew_when_something_happens(scene: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 
 from playwright.async_api import Locator, Page, expect
 
@@ -61,10 +62,12 @@ async def plan_by_forms(visitor: Visitor, release: str, **fields: str) -> str:
     return await visitor.page.locator("input[name=plan]").input_value()
 
 
-async def say(visitor: Visitor, verb: str, reason: str = "") -> str:
+async def say(visitor: Visitor, verb: str, reason: str = "", nodes: Sequence[str] = ()) -> str:
     """Presses the verb, reads what it will do, and does it."""
     await visitor.press(verb)
     told = await visitor.text()
+    for node in nodes:
+        await visitor.page.check(f"input[name=nodes][value={node}]")
     await visitor.page.fill("#f-reason", reason)
     await visitor.press(verb)
     assert f"Done: {verb.lower()}." in await visitor.text()

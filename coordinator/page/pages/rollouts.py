@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -13,8 +14,16 @@ from coordinator.api.rollouts import History, RolloutList
 from coordinator.page.deeds import REASON, Answer, Deed, Field, Told, chosen
 from coordinator.page.pages.fleet import SELDOM_MS, every_ms, nodes_of, settings_of
 from coordinator.page.views import rollout as views
-from coordinator.page.visit import Drawn, Goes, Group, PageRoute, Visit
-from shared.errors import BadInputError
+from coordinator.page.visit import (
+    Drawn,
+    Goes,
+    Group,
+    PageRoute,
+    Visit,
+    may_be_mended,
+    status_of,
+)
+from shared.errors import BadInputError, RollcallError
 from shared.rollout import Rollout, RolloutRequest, VerbRequest
 from shared.rolloutplan import Plan, StartRequest
 from shared.settingkeys import as_text
@@ -22,6 +31,7 @@ from shared.traffic import TrafficView
 from shared.wire import Wire
 
 OPTIONS = ("batch", "max_unavailable", "max_per_site", "soak", "settle", "steps", "step_for")
+FIELDS = (*OPTIONS, "release", "undo", "strategy", "only", "stop_the_world", "yes_really")
 LATEST_HISTORY = 200
 MENU = "/rollouts"
 
@@ -69,29 +79,37 @@ class RolloutPages(Group):
     async def new(self, visit: Visit) -> Drawn:
         """The form with the fleet's settings filled in."""
         visit.inside.must(visit.signed.caller, "POST /v1/plans")
+        return await self._form(visit, {name: visit.asked(name) for name in FIELDS})
+
+    async def _form(
+        self, visit: Visit, asked: Mapping[str, str], refused: RollcallError | None = None
+    ) -> Drawn:
         settings = await settings_of(visit)
-        asked = {
-            name: visit.asked(name) for name in (*OPTIONS, "release", "undo", "strategy", "only")
-        }
-        given = {name: as_text(name, settings[name]) for name in OPTIONS}
+        usual = {name: as_text(name, settings[name]) for name in OPTIONS}
         values = {
             "releases": (await visit.read(ReleaseList, "GET /v1/releases")).releases,
             "strategies": views.STRATEGIES,
             "settings": settings,
             "form": {
-                **given,
+                **dict.fromkeys(FIELDS, ""),
+                **usual,
                 "release": settings["latest"] or "",
                 "strategy": settings["strategy"],
-                **{name: value for name, value in asked.items() if value},
-                "undo": asked["undo"],
-                "only": asked["only"],
+                **{name: asked[name] for name in FIELDS if asked.get(name)},
             },
+            "refused": refused,
         }
-        return Drawn("start.html", "Start a rollout", values, active=MENU)
+        status = 200 if refused is None else status_of(refused)
+        return Drawn("start.html", "Start a rollout", values, active=MENU, status=status)
 
     async def plan(self, visit: Visit) -> Drawn:
         """The plan object, as `rollcall rollout plan` prints it."""
-        answer = await visit.change("POST /v1/plans", {}, request_of)
+        try:
+            answer = await visit.change("POST /v1/plans", {}, request_of)
+        except RollcallError as error:
+            if not may_be_mended(error):
+                raise
+            return await self._form(visit, visit.form, error)
         plan = read_answer(Plan, answer)
         again = {
             name: value

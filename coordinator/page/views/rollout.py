@@ -297,11 +297,14 @@ def what_verb_does(rollout: Rollout, verb: str, now: float) -> list[str]:
         ],
         "promote": [
             f"The soak of the wave that is watched ends now ({span(rollout.soak_s)} was planned).",
+            _about(
+                [n.name for n in rollout.nodes if n.phase == "soaking"], "is of it", "are of it"
+            ),
             "The next wave does not wait for it. Agents go on watching, and a red still rolls back.",
         ],
         "retry": [
             _about(retriable(rollout), "gets a new order", "get new orders", "no node has failed"),
-            "A node that blocks this release says so and refuses: see its block list.",
+            "It is refused where the release stands on a node's blocklist.",
         ],
         "skip": [
             f"{name} goes on without the nodes that are chosen; they stay on what they run.".capitalize(),
