@@ -283,6 +283,7 @@ async def change_rollouts(trial: Trial, scene: Prepared) -> None:
     assert claimed["kind"] == "upgrade"
     await beat(scene, **moving(scene.release, f"{id_}:canary", "soaking"))
     await until(scene, id_, lambda nodes: nodes["canary"]["phase"] == "soaking")
+    await until_its_share_is_noted(trial.mortal, "canary")
     await verb(trial, id_, "promote")
     await beat(scene, **moving(scene.release, f"{id_}:canary", "done", "dropped"))
     await until(scene, id_, lambda nodes: nodes["canary"]["state"] == "failed")
@@ -328,6 +329,16 @@ async def until(
             return
         await asyncio.sleep(0.1)
     raise AssertionError(found)
+
+
+async def until_its_share_is_noted(mortal: Mortal, node: str) -> None:
+    """The coordinator does so by itself, a moment after it has heard; a node that goes on at once would be missed."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            nodes = (await mortal.get("/v1/traffic"))["nodes"]
+            if any(each["node"] == node and each["reason"] for each in nodes):
+                return
+            await asyncio.sleep(0.1)
 
 
 async def change_capabilities(trial: Trial) -> None:

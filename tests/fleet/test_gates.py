@@ -252,16 +252,22 @@ async def a_red_and_a_release_that_failed(walk: Walk) -> None:
     await walk.refused("red of canary: it looks odd", "rollout", "resume")
     await walk.clear_reds()
     await walk.refused("the release is blocked: it was rolled back once", "rollout", "resume")
-    assert [each["gate"] for each in (await walk.plan(walk.new))["refusals"]] == ["blocked"]
+    refusals = (await walk.plan(walk.new))["refusals"]
+    assert [each["gate"] for each in refusals] == ["blocked", "blocklist"]
     await walk.say("release", "unblock", walk.new)
     await walk.refused("1 of 1 in wave 1 failed", "rollout", "resume")
+    await walk.refused("failed on canary before", "rollout", "retry")
+    await fleet.agent(canary, "blocklist", "clear", "all")
     await walk.set("failure_halt", "100")
+    state = canary.gateway_home / ".openclaw"
+    aside = state.rename(state.with_name("aside"))
+    state.symlink_to(aside)
     await walk.say("rollout", "retry", "--reason", "once more")
     await walk.held("1 of 1 in wave 1 failed (100 %): canary failed", state="paused")
-    assert "failed on this node before" in (await walk.node("canary"))["reason"], "P8"
+    state.unlink()
+    aside.rename(state)
     await walk.set("failure_halt", "20")
     await walk.held("1 of 1 in wave 1 failed (100 %): canary failed", state="halted")
-    await fleet.agent(canary, "blocklist", "clear", "all")
     await walk.say("rollout", "retry", "canary")
     await walk.until_node("canary", phase="soaking")
 
