@@ -19,7 +19,6 @@ import pytest
 from scripts.minifleet.fleet import BIN, MiniFleet
 from shared.command import Output, run_command
 from shared.errors import CommandError
-from shared.rollout import FleetView
 from shared.terminal import EXIT_INTERRUPTED
 from tests.fleet.conftest import NEW, OLD, Ready
 from tests.fleet.test_fleet import gateway_pid, until
@@ -137,18 +136,30 @@ class Walk:
         ], "it waits since then, not since the last look"
 
     async def follow(self, *words: str) -> tuple[str, Said]:
-        """A rollout to its good end, with what nodes said that they waited for."""
-        said: Said = set()
-
-        def note(view: FleetView) -> None:
-            for node in [] if view.rollout is None else view.rollout.nodes:
-                said.add((node.name, node.reason, tuple(node.waits_for)))
-
-        id_ = await self.start(*words)
-        view = await asyncio.wait_for(self.fleet.until_ended(id_, note), PATIENCE_S)
+        """A rollout to its good end, with what nodes said that they waited for. It is watched from before its start:
+        on a busy host a node may have moved by the time that the command returns."""
+        said: dict[str, Said] = {}
+        watching = asyncio.create_task(self._watch(said))
+        try:
+            id_ = await self.start(*words)
+            view = await asyncio.wait_for(self.fleet.until_ended(id_), PATIENCE_S)
+        finally:
+            watching.cancel()
         assert view.rollout is not None
         assert view.rollout.state == "succeeded", view.rollout.reason
-        return id_, said
+        return id_, said[id_]
+
+    async def _watch(self, said: dict[str, Said]) -> None:
+        """For ever. What nodes say, by rollout."""
+        generation = 0
+        while True:
+            view = await self.fleet.watch(generation)
+            generation = view.generation
+            if view.rollout is not None:
+                found = {
+                    (each.name, each.reason, tuple(each.waits_for)) for each in view.rollout.nodes
+                }
+                said.setdefault(view.rollout.id, set()).update(found)
 
     async def moves(self, id_: str) -> list[str]:
         kept = (await self.say("rollout", "history", id_))["history"]
